@@ -1,0 +1,114 @@
+"""Plain frozen values that cross from one room of the house to another.
+
+Reads and writes nothing, imports no torch at run time. A value that two folders exchange belongs here; ids, storage and rendering do not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Role = Literal["system", "user", "assistant", "tool"]
+StopReason = Literal["end_of_turn", "end_of_message", "end_of_text", "stop_string", "max_tokens", "context_full", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """One text of one source: the unit of cleaning, of epochs and of the document mask."""
+
+    text: str
+    id: str
+    source: str
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolCall:
+    """One call that an assistant asks for; `arguments` are decoded JSON."""
+
+    id: str
+    name: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """One turn of a dialog. A `tool` message carries the result of the call named by `tool_call_id`."""
+
+    role: Role
+    content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dialog:
+    """A conversation, with the JSON schemas of the tools that it may call."""
+
+    id: str
+    messages: tuple[Message, ...]
+    tools: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """A question whose answer a program can check. `dialog` ends with a user message; `rule` is one of `evals.grading`."""
+
+    id: str
+    group: str
+    dialog: Dialog
+    accepted: tuple[str, ...]
+    rule: str = "exact"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How to draw tokens. `temperature` 0 is greedy; `top_k` 0 and `top_p` 1 are off; defaults are Llama's (papers.md 2.1)."""
+
+    temperature: float = 0.6
+    top_p: float = 0.9
+    top_k: int = 0
+    max_tokens: int = 256
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """What a model answered, why it stopped, and how likely it was (sum of log-probabilities in nats)."""
+
+    message: Message
+    stop_reason: StopReason
+    logprob: float
+    model: str
+    sampling: Sampling
+    token_ids: tuple[int, ...] = ()
+    token_logprobs: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Packed rows of tokens, all tensors `[B, T]`; what a loader yields and an objective reads.
+
+    `labels[b, t]` is the token that position t predicts (already shifted: no later code shifts again). `loss_mask` is True where that prediction is
+    supervised. `position_ids` restart at 0 with each document. `document_ids` number the documents of a row from 0; padding is -1 and attends only
+    to itself. Integers are int64, `loss_mask` is bool.
+    """
+
+    input_ids: Tensor
+    labels: Tensor
+    loss_mask: Tensor
+    position_ids: Tensor
+    document_ids: Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scores:
+    """All that an objective ever sees of the model: per-token log-probabilities of `labels` (nats, 0 where not supervised), and values."""
+
+    logprobs: Tensor
+    values: Tensor | None = None
