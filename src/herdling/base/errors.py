@@ -11,6 +11,7 @@
     ├── LockedError                another process works in this folder
     ├── TrainingError              training itself went wrong (not a number, loss spike, nothing to learn from)
     ├── StorageError               the disk is full or refuses
+    ├── Stopped                    the user asked to stop; all is saved, the same command goes on (exit code 130)
     └── MissingExtraError          an optional library is not installed
 
 A message is one line: where, what was found, what is accepted, what to do next. Exit codes: 1 for all of these, 2 for a wrong command line.
@@ -68,6 +69,10 @@ class TrainingError(HerdlingError):
 
 class StorageError(HerdlingError):
     """The disk is full or refuses."""
+
+
+class Stopped(HerdlingError):
+    """The user asked to stop: all is saved, and the same command goes on."""
 
 
 class MissingExtraError(HerdlingError):
