@@ -66,7 +66,8 @@ def storage_error(path: Path, error: OSError) -> StorageError | OSError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG):
         free = shutil.disk_usage(path.parent if path.parent.exists() else "/").free
         return StorageError(
-            f"{path}: cannot write ({error.strerror}; {free / 2**20:,.0f} MiB free). What was saved before is untouched: free some space and run the same command again"
+            f"{path}: cannot write ({error.strerror}; {free / 2**20:,.0f} MiB free)."
+            " What was saved before is untouched: free some space and run the same command again"
         )
     return error
 
@@ -132,9 +133,7 @@ class Artifact:
             if not path.is_file():
                 raise LineageError(f"{path}: is gone since {self.folder.name} was made")
             if path.stat().st_size != recorded["bytes"] or file_fingerprint(path) != recorded["sha256"]:
-                raise LineageError(
-                    f"{path}: is not what {self.folder.name} wrote (its bytes changed since). Make it again with --force {self.folder.name}"
-                )
+                raise LineageError(f"{path}: is not what {self.folder.name} wrote (its bytes changed since). Make it again with --force {self.folder.name}")
 
 
 def read_artifact(folder: Path) -> Artifact:

@@ -46,7 +46,7 @@ def _adapter(cls: type[T]) -> TypeAdapter[T]:
     try:
         return TypeAdapter(cls)
     except PydanticUndefinedAnnotation as error:  # a programming error of ours: settings must be importable at run time
-        raise TypeError(f"{cls.__name__}: annotation {error.name} is not importable at run time") from error
+        raise TypeError(f"{cls}: annotation {error.name} is not importable at run time") from error
 
 
 def decode(cls: type[T], data: Mapping[str, Any], where: str) -> T:
@@ -57,7 +57,8 @@ def decode(cls: type[T], data: Mapping[str, Any], where: str) -> T:
     """
     try:
         # JSON mode is strict about types, yet lets an array be a tuple and 1 be a float: just what TOML needs.
-        return _adapter(cls).validate_json(json.dumps(data))
+        decoded: T = _adapter(cls).validate_json(json.dumps(data))
+        return decoded
     except ValidationError as error:
         raise SettingsError("\n".join(_explain(cls, fault, where) for fault in error.errors())) from None
     except TypeError as error:

@@ -38,12 +38,11 @@ def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
     """Write rows as lines of JSON, atomically. Returns how many."""
     path.parent.mkdir(parents=True, exist_ok=True)
     count = 0
-    with beside(path) as partial:
-        # The compression is told by the final name: the name beside carries the same ending.
-        with io.TextIOWrapper(open_binary(partial, "wb"), encoding="utf-8", newline="\n") as file:
-            for row in rows:
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
-                count += 1
+    # The compression is told by the ending, which the name beside carries too.
+    with beside(path) as partial, io.TextIOWrapper(open_binary(partial, "wb"), encoding="utf-8", newline="\n") as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            count += 1
     return count
 
 

@@ -1,0 +1,1 @@
+"""herdling raises a Llama."""

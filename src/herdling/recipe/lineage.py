@@ -1,0 +1,111 @@
+"""Decide for one stage: to do, done and the same, interrupted, or made from other settings (refused, with the difference field by field).
+
+The identity of a stage's result is what it is made *from*: its kind, the settings that can change the result, the contents of its inputs and the seed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from herdling.base.artifact import is_artifact, read_artifact, remove, value_fingerprint, write_json_atomic
+from herdling.base.decode import stable_settings
+from herdling.stages.registry import Stage
+
+RECORD = "stage.json"
+
+
+class State(Enum):
+    """Where a stage stands."""
+
+    TO_DO = "to do"
+    INTERRUPTED = "interrupted: goes on"
+    DONE = "done"
+    DIFFERS = "made from other settings"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """What a stage's result is made from: plain data that two runs can be compared by."""
+
+    kind: str
+    seed: int
+    settings: Mapping[str, Any]
+    inputs: Mapping[str, str]
+    """Reference -> fingerprint of the contents."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain data, as it stands in a manifest."""
+        return {"kind": self.kind, "seed": self.seed, "settings": dict(self.settings), "inputs": dict(self.inputs)}
+
+    @property
+    def key(self) -> str:
+        """The fingerprint of all of it."""
+        return value_fingerprint(self.to_dict())
+
+
+def identity(stage: Stage, seed: int, inputs: Mapping[str, str]) -> Identity:
+    """Return what a stage with these settings and inputs would be made from."""
+    return Identity(kind=stage.kind, seed=seed, settings=stable_settings(stage), inputs=inputs)
+
+
+def partial_folder(folder: Path) -> Path:
+    """Return where a stage works before its result is renamed into place."""
+    return folder.with_name(f".{folder.name}.partial")
+
+
+def state_of(folder: Path, wanted: Identity) -> tuple[State, list[str]]:
+    """Compare what stands in a run's folder with what is wanted. Returns the state and, if it differs, the difference line by line."""
+    if is_artifact(folder):
+        found = read_artifact(folder).manifest
+        done = State.DONE
+    else:
+        record = read_record(folder)
+        if record is None:
+            return State.TO_DO, []
+        found, done = record, State.INTERRUPTED
+    if found["key"] == wanted.key:
+        return done, []
+    return State.DIFFERS, list(difference(found, wanted.to_dict()))
+
+
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """Return the record of an interrupted run of this stage, or None when there is none that can be read."""
+    try:
+        record = json.loads((partial_folder(folder) / RECORD).read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def begin_record(folder: Path, wanted: Identity) -> Path:
+    """Make the folder that a stage works in, with the record of what it is made from. Returns it."""
+    partial = partial_folder(folder)
+    if read_record(folder) is None:
+        remove(partial)
+        partial.mkdir(parents=True)
+        write_json_atomic(partial / RECORD, {**wanted.to_dict(), "key": wanted.key, "seconds": 0.0})
+    return partial
+
+
+def difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterator[str]:
+    """Yield one line for each field in which what was made and what is wanted differ."""
+    before, after = (dict(_flatten({key: side[key] for key in ("kind", "seed", "settings", "inputs")})) for side in (found, wanted))
+    for path in sorted(before.keys() | after.keys()):
+        old, new = before.get(path, "(not set)"), after.get(path, "(not set)")
+        if old != new:
+            if path.startswith("inputs."):
+                old, new = (str(side)[:12] for side in (old, new))
+            yield f"{path.removeprefix('settings.')}: was {old!r}, now {new!r}"
+
+
+def _flatten(data: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(data, Mapping) and data:
+        for key, value in data.items():
+            yield from _flatten(value, f"{path}.{key}" if path else str(key))
+    else:
+        yield path, data
