@@ -10,10 +10,10 @@ pydantic; this file adds the strictness, the wording of errors (`stages.sft.epoc
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
-from typing import Any, TypeVar, dataclass_transform, get_args, get_type_hints
+from typing import Any, TypeVar, cast, dataclass_transform, get_args, get_type_hints
 
 from pydantic import ConfigDict, PydanticUndefinedAnnotation, TypeAdapter, ValidationError
 
@@ -42,7 +42,7 @@ def settings(cls: type[T]) -> type[T]:
 
 
 @cache
-def _adapter(cls: type[T]) -> TypeAdapter[T]:
+def _adapter(cls: Any) -> TypeAdapter[Any]:
     try:
         return TypeAdapter(cls)
     except PydanticUndefinedAnnotation as error:  # a programming error of ours: settings must be importable at run time
@@ -57,7 +57,7 @@ def decode(cls: type[T], data: Mapping[str, Any], where: str) -> T:
     """
     try:
         # JSON mode is strict about types, yet lets an array be a tuple and 1 be a float: just what TOML needs.
-        decoded: T = _adapter(cls).validate_json(json.dumps(data))
+        decoded: T = _adapter(cast(Hashable, cls)).validate_json(json.dumps(data))
         return decoded
     except ValidationError as error:
         raise SettingsError("\n".join(_explain(cls, fault, where) for fault in error.errors())) from None
@@ -67,7 +67,7 @@ def decode(cls: type[T], data: Mapping[str, Any], where: str) -> T:
 
 def encode(value: Any) -> Any:
     """Return settings as plain data that `decode` reads back to an equal value."""
-    return _adapter(type(value)).dump_python(value, mode="json")
+    return _adapter(cast(Hashable, type(value))).dump_python(value, mode="json")
 
 
 def marks(annotation: Any) -> tuple[Any, ...]:

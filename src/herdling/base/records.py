@@ -27,10 +27,12 @@ def open_binary(path: Path, mode: str) -> IO[bytes]:
         return cast(IO[bytes], gzip.GzipFile(path, mode, mtime=0) if mode == "wb" else gzip.open(path, mode))
     if path.suffix == ".zst":
         try:
-            import zstandard
+            import pyarrow
         except ImportError:
-            raise MissingExtraError("zstandard", "data", f"Reading {path}") from None
-        return cast(IO[bytes], zstandard.open(path, mode))
+            raise MissingExtraError("pyarrow", "data", f"Opening {path}") from None
+        if mode == "wb":
+            return cast(IO[bytes], io.BufferedWriter(pyarrow.CompressedOutputStream(str(path), "zstd")))
+        return io.BufferedReader(pyarrow.CompressedInputStream(str(path), "zstd"))
     return path.open(mode)
 
 
@@ -60,7 +62,9 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                     yield number, _json_row(line, path, number)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+    except (EOFError, zlib.error, OSError) as error:
+        if path.suffix not in (".gz", ".zst"):
+            raise
         raise DataError(f"{path}: the compressed file is damaged or cut short after line {number:,} ({error}). Fetch or make it again") from None
 
 
