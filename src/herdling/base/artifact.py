@@ -153,3 +153,18 @@ def read_artifact(folder: Path) -> Artifact:
 def is_artifact(folder: Path) -> bool:
     """Say whether a finished artifact is here."""
     return (folder / MANIFEST).is_file()
+
+
+def model_in(path: Path) -> Path:
+    """Return the model folder that a path means: the path itself, or the newest model of a run's folder, one that can chat before one that cannot.
+
+    Raises:
+        LineageError: a run's folder that holds no finished model yet.
+    """
+    if not (path / "recipe.json").is_file():
+        return path
+    artifacts = [read_artifact(folder) for folder in path.iterdir() if is_artifact(folder)]
+    models = [artifact for artifact in artifacts if artifact.kind in ("model", "export")]
+    if not models:
+        raise LineageError(f"{path}: holds no finished model yet. Run its recipe to the end first")
+    return max(models, key=lambda model: (bool(model.manifest["chat_template"]), model.manifest["finished"], model.folder.name)).folder
