@@ -1,0 +1,13 @@
+"""The embedded default: text that stands on the user's own machine, and the small world of dialogues that a first run is raised in.
+
+    documents("docstrings")  -> Iterator[Document]      real text from the user's Python installation (`SOURCES` names them)
+    dialogs(seed)            -> StarterDialogs          what to teach an assistant about it, and questions a program can check
+
+Files, from the ground: installation (where the sources are) -> facts (what can be asked) -> text (documents); wordings, wishes, refusals (data) -> exchanges
+(one question, one answer) -> world (the splits) -> conversation, questions -> dialogs.
+"""
+
+from herdling.starter.dialogs import StarterDialogs, dialogs
+from herdling.starter.text import SOURCES, documents
+
+__all__ = ["SOURCES", "StarterDialogs", "dialogs", "documents"]
