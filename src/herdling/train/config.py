@@ -1,0 +1,60 @@
+"""The settings of training, each class read by the file that it is named after. Imports no torch, so that recipes are read at once."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from herdling.base.decode import Volatile, settings
+
+
+@settings
+class OptimizerConfig:
+    """AdamW (Llama 1 section 2.3, Llama 2 section 2.2)."""
+
+    lr: float | None = None
+    """Peak learning rate. Unset: the value that the papers give for a model of theirs, or the dial's for a small one."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    """Decay rates of the running mean and the running square of the gradient."""
+    eps: float = 1e-8
+    """Added to the root of the running square. Llama 2 prints 1e-5, Llama 1 and 3 nothing; see docs/decisions/0021."""
+    weight_decay: float = 0.1
+    """Share of each matrix taken away per step, times the learning rate. Gains of the norms do not decay; see docs/decisions/0021."""
+    clip_norm: float = 1.0
+    """Gradients are scaled down to this global norm when theirs is larger."""
+
+
+@settings
+class ScheduleConfig:
+    """The course of the learning rate over the tokens of a run."""
+
+    warmup: str = "2%"
+    """Linear warm-up from 0, in tokens (`8B`) or as a share of the run (`2%`). Llama 1 and 2: 2,000 steps of 4M tokens, 0.4 to 0.8 % of their runs;
+    Llama 3 405B: 8,000 steps. Small runs have few steps, hence the larger share."""
+    decay: Literal["cosine", "linear", "constant"] = "cosine"
+    """Shape after the warm-up. Cosine in all three papers; linear is Llama 3's annealing (section 3.4.3)."""
+    final: float = 0.1
+    """Learning rate at the end, as a fraction of the peak: 0.1 in Llama 1 and 2 (section 2.2), 0.01 for Llama 3 405B, 0 for annealing."""
+
+
+@settings
+class GuardConfig:
+    """When to skip a step, and when to give up."""
+
+    sigmas: float = 6.0
+    """Skip a step whose loss or gradient norm lies this many standard deviations above the mean of the steps before it. 0: only what is not finite."""
+    window: int = 128
+    """How many steps make that mean; nothing is judged before half of them were seen."""
+    patience: int = 20
+    """Stop with an error after this many skipped steps in a row."""
+
+
+@settings
+class CheckpointConfig:
+    """When training state is saved. None of it can change the result."""
+
+    every_seconds: Annotated[float, Volatile()] = 60.0
+    """Save when this much time went by since the last save."""
+    every_steps: Annotated[int | None, Volatile()] = None
+    """Also save after each so many steps."""
+    keep: Annotated[int, Volatile()] = 2
+    """How many checkpoints stay on disk: the newest, and ones to fall back on."""
