@@ -6,6 +6,7 @@ instead of training on what is left. Written as `ledger.json` beside the result.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -50,18 +51,31 @@ class Ledger:
         """Rows set aside, over all reasons."""
         return sum(self.dropped.values())
 
-    def check(self, max_dropped_share: float) -> None:
-        """Raise `DataError` when nothing was kept, or when a larger share than this was set aside."""
+    def add(self, other: Ledger) -> None:
+        """Add the rows, reasons and counts of another ledger: one source's to the stage's."""
+        self.rows_in += other.rows_in
+        self.kept += other.kept
+        for reason, count in other.dropped.items():
+            self.dropped[reason] = self.dropped.get(reason, 0) + count
+            self.examples[reason] = (self.examples.get(reason, []) + other.examples.get(reason, []))[:MAX_EXAMPLES]
+        for name, amount in other.counts.items():
+            self.count(name, amount)
+
+    def check(self, max_dropped_share: float, *, harmless: Collection[str] = ()) -> None:
+        """Raise `DataError` when nothing was kept, or when a larger share than this was set aside for reasons that are not `harmless` (duplicates, say)."""
         reasons = ", ".join(f"{reason}: {count:,}" for reason, count in sorted(self.dropped.items(), key=lambda item: -item[1]))
         if self.kept == 0:
-            raise DataError(f"{self.stage}: no row is left of {self.rows_in:,} read" + (f" ({reasons})" if reasons else ""))
-        share = self.num_dropped / max(1, self.rows_in)
+            raise DataError(f"{self.stage}: no row is left of {self.rows_in:,} read" + (f" ({reasons}). For example: {self._examples()}" if reasons else ""))
+        harmful = self.num_dropped - sum(self.dropped.get(reason, 0) for reason in harmless)
+        share = harmful / max(1, self.rows_in)
         if share > max_dropped_share:
-            examples = "; ".join(example for listed in self.examples.values() for example in listed[:1])
             raise DataError(
-                f"{self.stage}: {self.num_dropped:,} of {self.rows_in:,} rows ({share:.1%}) would be set aside, accepted is {max_dropped_share:.1%}."
-                f" Reasons: {reasons}. For example: {examples}. Mend the data, or raise max_dropped_share on purpose"
+                f"{self.stage}: {harmful:,} of {self.rows_in:,} rows ({share:.1%}) would be set aside, accepted is {max_dropped_share:.1%}."
+                f" Reasons: {reasons}. For example: {self._examples(harmless)}. Mend the data, or raise max_dropped_share on purpose"
             )
+
+    def _examples(self, without: Collection[str] = ()) -> str:
+        return "; ".join(listed[0] for reason, listed in self.examples.items() if listed and reason not in without)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the ledger as plain data."""

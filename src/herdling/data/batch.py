@@ -25,9 +25,8 @@ def make_batch(
     """
     import torch
 
-    num_rows, length = input_ids.shape
     starts[:, 0] = True
-    columns = np.arange(length)
+    columns = np.arange(input_ids.shape[1])
     position_ids = columns - np.maximum.accumulate(np.where(starts, columns, 0), axis=1)
     document_ids = np.cumsum(starts, axis=1, dtype=np.int64) - 1
     if padding is not None:

@@ -1,9 +1,9 @@
 """Mixture: how often each source is drawn (Llama 1, section 2.1, table 1: sampling proportions, and the epochs that follow from them).
 
-Every row of a batch comes from one source. Which one is a pure function of (seed, row): rows are laid out in blocks, and each block holds each source as
-often as its proportion says, by systematic sampling with an offset that walks evenly from block to block, in an order shuffled by (seed, block). So any stretch
-of training holds nearly the asked proportions (within a row or so a block), and no state needs to be saved. A cap on repetitions takes the surplus of a small source and
-spreads it over the others; the report says what was planned, capped and drawn.
+Every row of a batch comes from one source. Which one is a pure function of (seed, row): rows are laid out in blocks, and each block holds each source as often
+as its proportion says, by systematic sampling with an offset that walks evenly from block to block, in an order shuffled by (seed, block). So any stretch of
+training holds nearly the asked proportions (within a row or so a block), and no state needs to be saved. A cap on repetitions takes the surplus of a small
+source and spreads it over the others; the report says what was planned, capped and drawn.
 """
 
 from __future__ import annotations

@@ -38,9 +38,7 @@ class DocumentStream:
     def read(self, first: int, last: int) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Return tokens `first` to `last` (exclusive) of the stream, and where among them documents begin; both `[last - first]`."""
         size = self.shards.num_tokens
-        parts = [
-            self._read_epoch(epoch, max(first - epoch * size, 0), min(last - epoch * size, size)) for epoch in range(first // size, -(-last // size))
-        ]
+        parts = [self._read_epoch(epoch, max(first - epoch * size, 0), min(last - epoch * size, size)) for epoch in range(first // size, -(-last // size))]
         if len(parts) == 1:
             return parts[0]
         return np.concatenate([tokens for tokens, _ in parts]), np.concatenate([starts for _, starts in parts])
@@ -116,9 +114,7 @@ class DocumentRows:
         padding = np.arange(wanted) >= last - first
         supervised = ~begins[1:] & (np.arange(first + 1, first + wanted + 1) < self.num_tokens)
         shape = (count, self.sequence_length)
-        return make_batch(
-            tokens[:-1].reshape(shape), tokens[1:].reshape(shape), supervised.reshape(shape), begins[:-1].reshape(shape), padding.reshape(shape)
-        )
+        return make_batch(tokens[:-1].reshape(shape), tokens[1:].reshape(shape), supervised.reshape(shape), begins[:-1].reshape(shape), padding.reshape(shape))
 
 
 def pack_best_fit(lengths: NDArray[np.int64], capacity: int) -> list[list[int]]:

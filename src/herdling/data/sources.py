@@ -61,9 +61,7 @@ def find_files(spec: str, ledger: Ledger) -> list[Path]:
     return files
 
 
-def read_documents(
-    spec: str, source: str, ledger: Ledger, *, text_column: str = "text", piece_chars: int = 65_536
-) -> Iterator[Document]:
+def read_documents(spec: str, source: str, ledger: Ledger, *, text_column: str = "text", piece_chars: int = 65_536) -> Iterator[Document]:
     """Yield the documents of one source in a fixed order, counting rows (or text files) read and set aside. The caller counts what it keeps.
 
     Raises:

@@ -1,0 +1,215 @@
+"""Dialogs from where the user keeps them, in the forms that people use.
+
+    messages        our own rows, and OpenAI chat: {"messages": [{"role", "content", "tool_calls", ...}], "tools": [...]}
+    conversations   ShareGPT: {"conversations": [{"from", "value"}], "system", "tools"}
+    instruction     Alpaca: {"instruction", "input", "output", "system", "history"}
+    prompt          {"prompt", "completion" or "response"}
+
+A row that is none of these, or whose roles do not alternate, is set aside in the ledger by named reason and place. Does not encode: `dialog_rows` does.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from herdling.base.errors import DataError
+from herdling.base.ledger import Ledger
+from herdling.base.records import dialog_from_row
+from herdling.data.rows import HUB_PREFIX, ROW_ENDINGS, ending, read_hub_rows, read_rows
+from herdling.data.sources import find_files
+from herdling.types import Dialog, Message, Role, ToolCall
+
+_OPENAI_ROLES = {"developer": "system", "function": "tool"}
+_SHAREGPT_ROLES: dict[str, Role] = {
+    **dict.fromkeys(("human", "user"), "user"),
+    **dict.fromkeys(("gpt", "assistant", "chatgpt", "model", "function_call"), "assistant"),
+    **dict.fromkeys(("observation", "tool", "function_response"), "tool"),
+    "system": "system",
+}
+FORMS = "messages (OpenAI chat), conversations (ShareGPT), instruction and output (Alpaca), prompt and completion"
+
+
+class _Fault(Exception):
+    """A row that is no usable dialog: the reason for the ledger, and what was found."""
+
+    def __init__(self, reason: str, found: str = "") -> None:
+        super().__init__(reason, found)
+        self.reason, self.found = reason, found
+
+
+def read_dialogs(spec: str, ledger: Ledger) -> Iterator[Dialog]:
+    """Yield the dialogs of a file, folder, glob or `hf:org/name`, counting rows read and set aside. The caller counts what it keeps.
+
+    Raises:
+        DataError: nothing to read at `spec`, a damaged file, or a file whose first row has none of the known forms.
+    """
+    if spec.startswith(HUB_PREFIX):
+        sources = [read_hub_rows(spec, ledger)]
+    else:
+        files = [file for file in find_files(spec, ledger) if ending(file) in ROW_ENDINGS]
+        if not files:
+            raise DataError(f"{spec}: no file of dialogs there; accepted: {', '.join(ROW_ENDINGS)}, also with .gz or .zst")
+        sources = [read_rows(Path(file), ledger) for file in files]
+    for rows in sources:
+        known = False
+        for where, row in rows:
+            read = _reader(row)
+            if read is None and not known:
+                raise DataError(f"{where}: no dialog in the fields {', '.join(row)}; accepted: {FORMS}")
+            known = True
+            try:
+                if read is None:
+                    raise _Fault("no known form", f"fields {', '.join(row)}")
+                dialog = read(row, where)
+                fault = dialog_fault(dialog)
+                if fault:
+                    raise _Fault(*fault)
+            except _Fault as fault_found:
+                ledger.drop(fault_found.reason, f"{where}: {fault_found.found}")
+                continue
+            yield dialog
+
+
+def dialog_fault(dialog: Dialog) -> tuple[str, str] | None:
+    """Return (reason, where in the dialog) when a model cannot be taught by it, else None.
+
+    Accepted: an optional system message, then user and assistant in turn, from a user's question to an assistant's answer; between a call and its answer
+    stand one or more tool messages.
+    """
+    messages = dialog.messages[1:] if dialog.messages and dialog.messages[0].role == "system" else dialog.messages
+    before = "system" if len(messages) < len(dialog.messages) else "start"
+    called = False
+    for number, message in enumerate(messages, start=1 + len(dialog.messages) - len(messages)):
+        accepted = {"start": ("user",), "system": ("user",), "user": ("assistant",), "assistant": ("tool",) if called else ("user",)}.get(before)
+        if message.role not in (accepted or ("tool", "assistant")):
+            return "roles do not alternate", f"message {number} is {message.role} after {before}"
+        if not message.content.strip() and not message.tool_calls and message.role in ("user", "assistant"):
+            return f"empty {message.role} message", f"message {number}"
+        if not (message.content.isascii() or _is_unicode(message.content)):
+            return "not valid Unicode", f"message {number}"
+        before, called = message.role, bool(message.tool_calls)
+    if before == "start" or before == "system":
+        return "no messages", f"{len(dialog.messages)} in all"
+    return None if before == "assistant" and not called else ("ends without an answer", f"the last message is {before}")
+
+
+def opening(dialog: Dialog) -> str:
+    """Return the first question of a dialog, with case and white space evened out: dialogs that share it belong on one side of a split."""
+    return normalized(next((message.content for message in dialog.messages if message.role == "user"), ""))
+
+
+def normalized(text: str) -> str:
+    """Return a text with case and white space evened out, to compare questions by."""
+    return " ".join(text.casefold().split())
+
+
+def _reader(row: Mapping[str, Any]) -> Callable[[Mapping[str, Any], str], Dialog] | None:
+    if isinstance(row.get("messages"), list):
+        return _from_messages
+    if isinstance(row.get("conversations"), list):
+        return _from_sharegpt
+    if "instruction" in row and ("output" in row or "response" in row):
+        return _from_alpaca
+    if "prompt" in row and ("completion" in row or "response" in row):
+        return _from_prompt
+    return None
+
+
+def _from_messages(row: Mapping[str, Any], where: str) -> Dialog:
+    messages = [_openai_message(message) for message in row["messages"]]
+    tools = _tools(row)
+    try:
+        return dialog_from_row({"id": row.get("id") or where, "messages": messages, "tools": tools}, where)
+    except DataError as error:
+        raise _Fault("not a message", str(error).removeprefix(f"{where}, ")) from None
+
+
+def _openai_message(message: Any) -> dict[str, Any]:
+    """Return a message of OpenAI's form in ours: parts joined, calls flattened, arguments decoded. Ours goes through unchanged."""
+    if not isinstance(message, Mapping):
+        raise _Fault("not a message", f"found {type(message).__name__}")
+    content = message.get("content")
+    if isinstance(content, list):
+        if any(not isinstance(part, Mapping) or part.get("type") != "text" for part in content):
+            raise _Fault("not only text", "a part of a message is no text")
+        content = "".join(str(part.get("text", "")) for part in content)
+    calls = [_call(call.get("function", call), str(call.get("id") or "")) for call in message.get("tool_calls") or ()]
+    result: dict[str, Any] = {"role": _OPENAI_ROLES.get(str(message.get("role")), message.get("role")), "content": content or ("" if calls else content)}
+    if calls:
+        result["tool_calls"] = [{"id": call.id, "name": call.name, "arguments": call.arguments} for call in calls]
+    if message.get("tool_call_id") is not None:
+        result["tool_call_id"] = message["tool_call_id"]
+    return result
+
+
+def _from_sharegpt(row: Mapping[str, Any], where: str) -> Dialog:
+    messages: list[Message] = _system(row)
+    call_id: str | None = None
+    for turn in row["conversations"]:
+        role = _SHAREGPT_ROLES.get(str(turn.get("from"))) if isinstance(turn, Mapping) else None
+        if role is None or not isinstance(turn.get("value"), str):
+            raise _Fault("not a message", f"found {str(turn)[:80]}")
+        if turn["from"] == "function_call":
+            call_id = f"call_{len(messages)}"
+            messages.append(Message(role="assistant", content="", tool_calls=(_call(_json(turn["value"], "a function call"), call_id),)))
+        else:
+            messages.append(Message(role=role, content=turn["value"], tool_call_id=call_id if role == "tool" else None))
+    return Dialog(id=str(row.get("id") or where), messages=tuple(messages), tools=tuple(_tools(row)))
+
+
+def _from_alpaca(row: Mapping[str, Any], where: str) -> Dialog:
+    given = str(row.get("input") or "").strip()
+    question = f"{row['instruction']}\n\n{given}" if given else str(row["instruction"])
+    turns = [(str(user), str(assistant)) for user, assistant in row.get("history") or ()]
+    return _from_turns(row, where, [*turns, (question, str(row.get("output", row.get("response")) or ""))])
+
+
+def _from_prompt(row: Mapping[str, Any], where: str) -> Dialog:
+    return _from_turns(row, where, [(str(row["prompt"]), str(row.get("completion", row.get("response")) or ""))])
+
+
+def _from_turns(row: Mapping[str, Any], where: str, turns: Sequence[tuple[str, str]]) -> Dialog:
+    messages = _system(row)
+    for user, assistant in turns:
+        messages += [Message(role="user", content=user), Message(role="assistant", content=assistant)]
+    return Dialog(id=str(row.get("id") or where), messages=tuple(messages))
+
+
+def _system(row: Mapping[str, Any]) -> list[Message]:
+    return [Message(role="system", content=row["system"])] if isinstance(row.get("system"), str) and row["system"].strip() else []
+
+
+def _tools(row: Mapping[str, Any]) -> list[Any]:
+    tools = row.get("tools") or []
+    found = _json(tools, "tools") if isinstance(tools, str) else tools
+    if not isinstance(found, list) or any(not isinstance(tool, Mapping) for tool in found):
+        raise _Fault("tools are no list of objects", str(found)[:80])
+    return found
+
+
+def _call(call: Any, call_id: str) -> ToolCall:
+    if not isinstance(call, Mapping) or not isinstance(call.get("name"), str):
+        raise _Fault("a call without a name", str(call)[:80])
+    arguments = call.get("arguments") or {}
+    decoded = _json(arguments, "arguments") if isinstance(arguments, str) else arguments
+    if not isinstance(decoded, Mapping):
+        raise _Fault("arguments are no object", str(decoded)[:80])
+    return ToolCall(id=call_id, name=call["name"], arguments=decoded)
+
+
+def _json(text: str, what: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise _Fault(f"{what} is not JSON", f"{error.msg} in {text[:60]!r}") from None
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
