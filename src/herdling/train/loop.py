@@ -134,7 +134,7 @@ class Loop:
                 part = self.objective.prepare(part)
             loss, metrics = self.objective.loss(self.score(part), part)
             # Divided by the count of the whole step over all ranks: a mean of means would weigh tokens by their neighbours.
-            (loss / count.clamp(min=1)).backward()
+            torch.autograd.backward(loss / count.clamp(min=1))
             self.optimizer.accumulate()
             for name, value in {"loss": loss, **metrics}.items():
                 sums[name] = sums[name] + value.detach() if name in sums else value.detach()

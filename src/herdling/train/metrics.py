@@ -12,7 +12,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -111,7 +111,7 @@ def _tensorboard(folder: Path, step: int) -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return None
-    return SummaryWriter(folder, purge_step=step + 1)  # type: ignore[no-untyped-call]
+    return SummaryWriter(folder, purge_step=step + 1)
 
 
 def _cut(path: Path, step: int) -> None:
@@ -129,8 +129,10 @@ def _cut(path: Path, step: int) -> None:
 class Meter:
     """Times a run and holds the values of its steps until they are flushed."""
 
-    def __init__(self, *, flops_per_token: float | None, peak: float | None, flush_seconds: float = 0.5) -> None:
-        self.flops_per_token, self.peak, self.flush_seconds = flops_per_token, peak, flush_seconds
+    def __init__(
+        self, *, flops_per_token: float | None, peak: float | None, flush_seconds: float = 0.5, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
+        self.flops_per_token, self.peak, self.flush_seconds, self.clock = flops_per_token, peak, flush_seconds, clock
         self.pending: list[tuple[dict[str, Any], list[str], Tensor]] = []
         self.total_tokens = 0
         self.total_seconds = self.total_aside = self.total_waited = 0.0
@@ -139,16 +141,16 @@ class Meter:
     @contextmanager
     def waiting(self) -> Iterator[None]:
         """Count the time within as waiting for data."""
-        started = time.perf_counter()
+        started = self.clock()
         yield
-        self._waited += time.perf_counter() - started
+        self._waited += self.clock() - started
 
     @contextmanager
     def aside(self) -> Iterator[None]:
         """Count the time within apart from training: validation, checkpoints."""
-        started = time.perf_counter()
+        started = self.clock()
         yield
-        self._aside += time.perf_counter() - started
+        self._aside += self.clock() - started
 
     def add(self, facts: dict[str, Any], values: Mapping[str, Tensor], *, num_tokens: int) -> None:
         """Hold one step: plain facts, and scalars on the device."""
@@ -157,7 +159,7 @@ class Meter:
 
     def due(self) -> bool:
         """Say whether it is time to flush."""
-        return time.perf_counter() - self._since >= self.flush_seconds
+        return self.clock() - self._since >= self.flush_seconds
 
     def flush(self) -> list[dict[str, Any]]:
         """Bring the held values to the host, in one copy, and return them as lines."""
@@ -165,7 +167,7 @@ class Meter:
             return []
         # JSON has no NaN: what is not finite is written as null.
         host = [value if math.isfinite(value) else None for value in torch.cat([values for _, _, values in self.pending]).tolist()]
-        seconds = time.perf_counter() - self._since  # after the copy: the device has finished these steps
+        seconds = self.clock() - self._since  # after the copy: the device has finished these steps
         speeds = self._speeds(self._tokens, seconds - self._aside, self._waited)
         self.total_tokens += self._tokens
         self.total_seconds, self.total_aside, self.total_waited = self.total_seconds + seconds, self.total_aside + self._aside, self.total_waited + self._waited
@@ -190,6 +192,6 @@ class Meter:
         return {"tokens_per_second": round(speed, 1), "data_wait": round(waited / seconds, 4) if seconds > 0 else 0.0, "mfu": mfu}
 
     def _restart(self) -> None:
-        self._since = time.perf_counter()
+        self._since = self.clock()
         self._tokens = 0
         self._waited = self._aside = 0.0

@@ -39,29 +39,30 @@ class Optimizer:
     @property
     def gradients(self) -> list[Tensor]:
         """The gradients of this step in float32; zeros for weights that took no part (an expert without tokens, a frozen branch)."""
+        found = []
         for master in self.masters:
             if master.grad is None:
                 master.grad = torch.zeros_like(master)
-        return [master.grad for master in self.masters if master.grad is not None]
+            found.append(master.grad)
+        return found
 
     def accumulate(self) -> None:
         """Add the gradients of the micro-batch that was just run, in float32 (Llama 3, section 3.3.4). Call after each backward."""
         if self.masters is self.weights:
             return  # autograd has added them up in float32 already
-        fresh = [(master, weight.grad) for master, weight in zip(self.masters, self.weights, strict=True) if weight.grad is not None]
-        first = [(master, grad) for master, grad in fresh if master.grad is None]
-        for master, grad in first:
-            master.grad = grad.float()
-        started = {id(master) for master, _ in first}
-        later = [(master.grad, grad) for master, grad in fresh if id(master) not in started]
-        if later:
-            torch._foreach_add_([total for total, _ in later], [grad for _, grad in later])
-        for weight in self.weights:
+        for master, weight in zip(self.masters, self.weights, strict=True):
+            if weight.grad is None:
+                continue
+            if master.grad is None:
+                master.grad = weight.grad.float()
+            else:
+                master.grad.add_(weight.grad)
             weight.grad = None
 
     def gradient_norm(self) -> Tensor:
         """Return the L2 norm of all gradients together, as a scalar on the device."""
-        return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(self.gradients)))
+        norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(self.gradients)))
+        return norm
 
     def step(self, lr: float, norm: Tensor, skip: Tensor) -> None:
         """Move the weights by one clipped step, or by none where `skip` is 1 (float32 scalars on the device), and forget the gradients."""

@@ -73,10 +73,9 @@ def plan_schedule(config: ScheduleConfig, *, num_tokens: int, batch: str, sequen
     step = token = 0
     parts = parse_ramp(batch, sequence_length, f"{where}.batch")
     for index, (_, batch_tokens, length) in enumerate(parts):
-        last = index + 1 == len(parts)
-        end = num_tokens if last else min(parts[index + 1][0], num_tokens)
-        # A phase that is not the last goes on until its end is reached; the run itself never sees more than was asked for.
-        steps = (end - token) // batch_tokens if last or end == num_tokens else math.ceil((end - token) / batch_tokens)
+        end = parts[index + 1][0] if index + 1 < len(parts) else num_tokens
+        # A phase goes on until its end is reached; the run itself never sees more than was asked for.
+        steps = min(-(-(end - token) // batch_tokens), (num_tokens - token) // batch_tokens)
         if steps > 0:
             phases.append(Phase(first_step=step, first_token=token, batch_tokens=batch_tokens, sequence_length=length))
             step, token = step + steps, token + steps * batch_tokens
