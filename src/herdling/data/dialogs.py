@@ -17,7 +17,7 @@ from typing import Any
 
 from herdling.base.errors import DataError
 from herdling.base.ledger import Ledger
-from herdling.base.records import dialog_from_row
+from herdling.base.records import dialog_from_row, dialog_to_row
 from herdling.data.rows import HUB_PREFIX, ROW_ENDINGS, ending, read_hub_rows, read_rows
 from herdling.data.sources import find_files
 from herdling.types import Dialog, Message, Role, ToolCall
@@ -97,12 +97,27 @@ def dialog_fault(dialog: Dialog) -> tuple[str, str] | None:
 
 
 def opening(dialog: Dialog) -> str:
-    """Return the first question of a dialog, with case and white space evened out: dialogs that share it belong on one side of a split."""
-    return normalized(next((message.content for message in dialog.messages if message.role == "user"), ""))
+    """Return the first question of a dialog: dialogs that share it belong on one side of a split."""
+    return _evened(next((message.content for message in dialog.messages if message.role == "user"), ""))
 
 
-def normalized(text: str) -> str:
-    """Return a text with case and white space evened out, to compare questions by."""
+def last_question(dialog: Dialog) -> str:
+    """Return the last thing that the user says, to compare questions by."""
+    return _evened(next((message.content for message in reversed(dialog.messages) if message.role == "user"), ""))
+
+
+def questions_of(dialog: Dialog) -> set[str]:
+    """Return all that the user says in a dialog, to compare questions by."""
+    return {_evened(message.content) for message in dialog.messages if message.role == "user"}
+
+
+def dialog_text(dialog: Dialog) -> str:
+    """Return all that is said and by whom, as one text: equal for exact duplicates."""
+    return json.dumps({**dialog_to_row(dialog), "id": ""}, sort_keys=True)
+
+
+def _evened(text: str) -> str:
+    """Even out case and white space."""
     return " ".join(text.casefold().split())
 
 

@@ -7,9 +7,13 @@ stand on both sides. Costs 16 bytes of digest an item for the whole run, plus th
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
-from typing import Literal, TypeVar
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Literal, TextIO, TypeVar
 
+from herdling.base.artifact import beside
 from herdling.base.ledger import Ledger
 
 Split = Literal["train", "validation"]
@@ -40,15 +44,22 @@ def without_duplicates(items: Iterable[T], *, text: Callable[[T], str], name: Ca
             ledger.drop(DUPLICATE, name(item))
 
 
-def hold_out(items: Iterable[T], *, group: Callable[[T], str], share: float, minimum: int) -> Iterator[tuple[Split, T]]:
-    """Yield each item with its split. About `share` of the groups are held out, but at least `minimum` (at most half), none when `share` is 0.
+def hold_out(
+    items: Iterable[T], *, group: Callable[[T], str], share: float, minimum: int, decided: Callable[[T], Split | None] = lambda _: None
+) -> Iterator[tuple[Split, T]]:
+    """Yield each item with its split: the one that is `decided` for it, else by the digest of its group.
 
-    Items of one group (one text, one opening question) stay together. The groups with the lowest digests are held out, so that a larger share holds out
-    what a smaller one did, and more; the `minimum` lowest wait in memory until the end.
+    About `share` of the groups are held out, but at least `minimum` (at most half), none when `share` is 0. Items of one group (one text, one opening question)
+    stay together. The groups with the lowest digests are held out, so that a larger share holds out what a smaller one did, and more; the `minimum` lowest wait
+    in memory until the end.
     """
     lowest: dict[float, list[T]] = {}
     num_groups: set[float] | None = set()  # counted only until it is clear that there are enough
     for item in items:
+        known = decided(item)
+        if known:
+            yield known, item
+            continue
         place = _place(group(item))
         if num_groups is not None:
             num_groups.add(place)
@@ -70,6 +81,32 @@ def hold_out(items: Iterable[T], *, group: Callable[[T], str], share: float, min
     for rank, place in enumerate(sorted(lowest)):
         held = share > 0 and (rank < certain or (num_groups is None and place < share))
         yield from (("validation" if held else "train", each) for each in lowest[place])
+
+
+def write_splits(
+    name: str,
+    path_of: Callable[[Split], Path],
+    items: Iterable[tuple[Split, T]],
+    *,
+    to_row: Callable[[T], Mapping[str, Any]],
+    size: Callable[[T], int],
+    ledger: Ledger,
+) -> dict[Split, int]:
+    """Write the items of each split as lines of JSON to `path_of(split)`, atomically. Counts rows kept; returns the summed `size` of each split."""
+    sizes: dict[Split, int] = {"train": 0, "validation": 0}
+    with ExitStack() as stack:
+        files: dict[Split, TextIO] = {}
+        for split in sizes:
+            path = path_of(split)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = stack.enter_context(beside(path))
+            files[split] = stack.enter_context(partial.open("w", encoding="utf-8", newline="\n"))
+        for split, item in items:
+            files[split].write(json.dumps(to_row(item), ensure_ascii=False) + "\n")
+            sizes[split] += size(item)
+            ledger.keep()
+            ledger.count(f"{name}.{split} rows")
+    return sizes
 
 
 def _place(text: str) -> float:

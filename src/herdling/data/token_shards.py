@@ -93,8 +93,17 @@ class TokenShards:
             )
 
 
-def write_shards(folder: Path, source: str, documents: Iterable[Document], tokenizer: Tokenizer) -> TokenShards:
-    """Encode documents as BOS + text + EOS and write one shard folder, atomically. Documents keep their order.
+def finished_shards(folder: Path, *, tokenizer: str, made_from: str) -> TokenShards | None:
+    """Return the shards in a folder if they are whole and were made by this tokenizer from a file of this digest, else None."""
+    try:
+        shards = TokenShards(folder)
+    except DataError:
+        return None
+    return shards if shards.tokenizer == tokenizer and shards.record["made_from"] == made_from else None
+
+
+def write_shards(folder: Path, source: str, documents: Iterable[Document], tokenizer: Tokenizer, *, made_from: str = "") -> TokenShards:
+    """Encode documents as BOS + text + EOS and write one shard folder, atomically. Documents keep their order; `made_from` is recorded.
 
     A tokenizer that has no BOS or EOS (id -1) adds none. Memory is one portion of documents and 16 bytes a document.
     """
@@ -123,6 +132,7 @@ def write_shards(folder: Path, source: str, documents: Iterable[Document], token
             "num_bytes": sum(text_bytes),
             "tokenizer": tokenizer.fingerprint,
             "vocab_size": tokenizer.vocab_size,
+            "made_from": made_from,
             "fingerprint": digest.hexdigest(),
         }
         write_json_atomic(partial / RECORD, record)
