@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from herdling.data.token_shards import TokenShards, write_shards
-from herdling.types import Dialog, Document
+from herdling.types import Dialog, Document, Message
 
 
 @dataclass
@@ -33,6 +32,35 @@ class ByteTokenizer:
 
     def decode(self, ids: Sequence[int], skip_special: bool = True) -> str:
         return bytes(int(token) for token in ids if token < 256).decode()
+
+
+@dataclass
+class Encoded:
+    ids: tuple[int, ...]
+    roles: tuple[object, ...]
+
+
+class ToyChatFormat:
+    """A header token, then the words of a message, then an end of turn; answers end with a trained one."""
+
+    fingerprint = "toy"
+
+    def encode(self, dialog: Dialog, generate: bool = False) -> Encoded:
+        from herdling.tokenizer.chat_format import TokenRole
+
+        pieces: list[tuple[int, object]] = [(256, TokenRole.BEGIN)]
+        for message in dialog.messages:
+            answer = message.role == "assistant"
+            pieces.append((259, TokenRole.HEADER))
+            pieces += [(token, TokenRole.ASSISTANT if answer else TokenRole.USER) for token in message.content.encode()]
+            pieces.append((258, TokenRole.END if answer else TokenRole.END_OTHER))
+        return Encoded(ids=tuple(token for token, _ in pieces), roles=tuple(role for _, role in pieces))
+
+
+def dialog(*turns: str, name: str = "d") -> Dialog:
+    """A dialog of user and assistant in turn."""
+    roles = ("user", "assistant")
+    return Dialog(id=name, messages=tuple(Message(role=roles[index % 2], content=text) for index, text in enumerate(turns)))  # type: ignore[arg-type]
 
 
 def random_texts(count: int, seed: int = 0, longest: int = 200) -> list[str]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from herdling.base.errors import DataError, SettingsError, did_you_mean
 from herdling.base.seeds import stream, stream_seed
 
-BLOCK_ROWS = 256
+BLOCK_ROWS = 64
 # 2**32 divided by the golden ratio: multiples of it, modulo 2**32, fill the circle most evenly.
 _STRIDE = 2654435769
 
@@ -104,7 +104,7 @@ def _fill(asked: Mapping[str, float], limit: Mapping[str, float], total: float) 
 
 
 class Mixture:
-    """Which source each row comes from. Sources are numbered in the order of `plans`."""
+    """Which source each row comes from. Sources are numbered in the order of `plans`. A longer run begins with the same rows, but for its last block."""
 
     def __init__(self, plans: list[SourcePlan], *, num_rows: int, seed: int) -> None:
         self.plans = plans
@@ -117,9 +117,11 @@ class Mixture:
         num_blocks = -(-num_rows // BLOCK_ROWS)
         walk = stream_seed(seed, "mixture", "offset") % 2**32
         offsets = ((walk + np.arange(num_blocks, dtype=np.uint64) * np.uint64(_STRIDE)) % np.uint64(2**32)).astype(np.float64) / 2**32
-        # Point i of a block lies at (i + offset) / BLOCK_ROWS; a source owns the points between its two borders.
-        edges = np.ceil(self._borders * BLOCK_ROWS - offsets[:, None]).astype(np.int64).clip(0, BLOCK_ROWS)
-        edges[:, 0], edges[:, -1] = 0, BLOCK_ROWS
+        # The last block is as short as it must be, so that the whole run holds the planned proportions too.
+        sizes = np.minimum(BLOCK_ROWS, num_rows - np.arange(num_blocks) * BLOCK_ROWS)[:, None]
+        # Point i of a block of n rows lies at (i + offset) / n; a source owns the points between its two borders.
+        edges = np.clip(np.ceil(self._borders * sizes - offsets[:, None]).astype(np.int64), 0, sizes)
+        edges[:, :1], edges[:, -1:] = 0, sizes
         self._block_counts = np.diff(edges, axis=1)
         self._counts_before = np.concatenate([np.zeros((1, len(plans)), np.int64), np.cumsum(self._block_counts, axis=0)])
         self._block = lru_cache(maxsize=64)(self._draw_block)
@@ -142,7 +144,7 @@ class Mixture:
     def _draw_block(self, block: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         counts = self._block_counts[block]
         order = stream(self.seed, "mixture", block).permutation(np.repeat(np.arange(len(counts)), counts))
-        index = np.empty(BLOCK_ROWS, np.int64)
+        index = np.empty(len(order), np.int64)
         for source, before in enumerate(self._counts_before[block]):
             mine = order == source
             index[mine] = before + np.arange(mine.sum())
