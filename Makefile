@@ -60,7 +60,7 @@ $(BIN)/python -m pip install --disable-pip-version-check --constraint constraint
 endef
 
 $(VENV)/.base: pyproject.toml constraints.txt
-	$(call install,.[report])
+	$(call install,.)
 
 $(VENV)/.dev: pyproject.toml constraints.txt
 	$(call install,.[dev])

@@ -1,0 +1,1 @@
+"""The report card of a run: what was made, from what, how well, at what cost."""
