@@ -90,7 +90,8 @@ class MetricsLog:
         finally:
             os.close(descriptor)
         if self._tensorboard is not None:
-            for line in lines:
+            # A curve needs no more points than the screen has: of the steps that were held together the last is shown.
+            for line in lines[-1:] if lines and lines[-1]["split"] == "train" else lines:
                 self._show(line)
 
     def close(self) -> None:
