@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from toy_tokens import make_shards
 
 from herdling.base.errors import CheckpointError, SettingsError
 from herdling.data.loader import Loader, resume_position
 from herdling.data.mixture import Mixture, plan_mixture
 from herdling.data.packing import TokenRows
+from tests.data.toy_tokens import make_shards
 
 
 @pytest.fixture

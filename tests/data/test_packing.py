@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from toy_tokens import make_shards
 
 from herdling.base.seeds import stream
 from herdling.data.mixture import Mixture, plan_mixture
 from herdling.data.packing import DocumentRows, DocumentStream, TokenRows, pack_best_fit
 from herdling.data.token_shards import TokenShards
+from tests.data.toy_tokens import make_shards
 
 LENGTH = 48
 

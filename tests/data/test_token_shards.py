@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from toy_tokens import ByteTokenizer, make_shards, random_texts
 
 from herdling.base.errors import DataError, LineageError
 from herdling.data import token_shards
 from herdling.data.token_shards import TokenShards, finished_shards, open_shards, write_shards
 from herdling.types import Document
+from tests.data.toy_tokens import ByteTokenizer, make_shards, random_texts
 
 
 def test_documents_come_back_between_begin_and_end_with_their_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

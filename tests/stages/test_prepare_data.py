@@ -1,0 +1,123 @@
+"""The stage prepare_data: nothing lost, nothing held out in training, clear errors."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from herdling.base.decode import decode
+from herdling.base.errors import DataError, SettingsError, Stopped
+from herdling.base.records import read_jsonl
+from herdling.stages.prepare_data import PrepareData
+from herdling.stages.registry import StageRun
+
+
+def prepare(folder: Path, **settings: Any) -> dict[str, Any]:
+    folder.mkdir(exist_ok=True)
+    stage = decode(PrepareData, settings, "stages.prepare_data")
+    stage.run(StageRun(name="prepare_data", folder=folder, seed=1))
+    ledger: dict[str, Any] = json.loads((folder / "ledger.json").read_text())
+    return ledger
+
+
+def texts(folder: Path, name: str) -> list[str]:
+    return [row["text"] for _, row in read_jsonl(folder / "documents" / f"{name}.jsonl")]
+
+
+def questions_in(folder: Path, split: str) -> set[str]:
+    rows = [row for _, row in read_jsonl(folder / "dialogs" / f"{split}.jsonl")]
+    return {message["content"] for row in rows for message in row["messages"] if message["role"] == "user"}
+
+
+def write_texts(path: Path, count: int, start: int = 0) -> Path:
+    path.write_text("".join(json.dumps({"text": f"document {index}"}) + "\n" for index in range(start, start + count)))
+    return path
+
+
+def test_every_document_is_on_one_side_or_in_the_ledger(tmp_path: Path) -> None:
+    first, second = write_texts(tmp_path / "a.jsonl", 300), write_texts(tmp_path / "b.jsonl", 300, start=200)
+    ledger = prepare(tmp_path / "out", sources={"a": str(first), "b": {"path": str(second)}}, validation_share=0.1)
+    sides = {name: set(texts(tmp_path / "out", name)) for name in ("a.train", "a.validation", "b.train", "b.validation")}
+    assert sum(map(len, sides.values())) == 500 == len(set.union(*sides.values()))
+    assert ledger["dropped"] == {"exact duplicate": {"count": 100, "examples": ["b.jsonl:0", "b.jsonl:1", "b.jsonl:2", "b.jsonl:3", "b.jsonl:4"]}}
+    assert (ledger["rows_in"], ledger["kept"]) == (600, 500)
+    assert len(sides["a.validation"]) >= 8 <= len(sides["b.validation"])
+
+
+def test_the_same_data_gives_the_same_files_and_a_second_run_in_a_folder_left_half_done_too(tmp_path: Path) -> None:
+    source = str(write_texts(tmp_path / "a.jsonl", 100))
+    prepare(tmp_path / "one", sources={"a": source})
+    half = tmp_path / "two"
+    (half / "documents").mkdir(parents=True)
+    (half / "documents" / ".partial-a.train.jsonl").write_text("half a li")
+    prepare(half, sources={"a": source})
+    files = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*") if path.is_file())
+    assert files == sorted(path.relative_to(half) for path in half.rglob("*") if path.is_file())
+    assert all((tmp_path / "one" / file).read_bytes() == (half / file).read_bytes() for file in files)
+
+
+def test_the_starter_gives_its_own_split_dialogs_and_questions_and_none_is_asked_in_training(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    ledger = prepare(out, sources={"topics": "starter:topics"}, dialogs="starter:dialogs")
+    assert texts(out, "topics.train")
+    assert texts(out, "topics.validation")
+    questions = [row for _, row in read_jsonl(out / "questions.jsonl")]
+    asked = {row["dialog"]["messages"][-1]["content"].casefold() for row in questions}
+    assert len(questions) > 100
+    assert not asked & {text.casefold() for text in questions_in(out, "train")}
+    assert questions_in(out, "train")
+    assert questions_in(out, "validation")
+    assert ledger["counts"]["dialogs.train rows"] + ledger["counts"]["dialogs.validation rows"] + ledger["counts"]["topics.train rows"] < ledger["kept"]
+
+
+def test_dialogs_of_the_user_are_split_by_their_opening_question(tmp_path: Path) -> None:
+    rows = [{"prompt": f"Question {index % 100}", "completion": f"Answer {index}"} for index in range(300)] + [{"prompt": "Question 0", "completion": "Answer 0"}]
+    path = tmp_path / "d.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    ledger = prepare(tmp_path / "out", sources={"a": str(write_texts(tmp_path / "a.jsonl", 20))}, dialogs=str(path), validation_share=0.1)
+    train, validation = questions_in(tmp_path / "out", "train"), questions_in(tmp_path / "out", "validation")
+    assert not train & validation
+    assert len(train | validation) == 100
+    assert ledger["dropped"]["exact duplicate"]["count"] == 1
+    assert list(read_jsonl(tmp_path / "out" / "questions.jsonl")) == []
+
+
+def test_one_large_text_file_is_cut_so_that_some_of_it_can_be_held_out(tmp_path: Path) -> None:
+    (tmp_path / "input.txt").write_text("".join(f"Paragraph {index}.\n\n" for index in range(20_000)))
+    prepare(tmp_path / "out", sources={"play": {"path": str(tmp_path / "input.txt"), "piece_chars": 10_000}})
+    assert len(texts(tmp_path / "out", "play.validation")) == 8
+    assert len("".join(texts(tmp_path / "out", "play.train") + texts(tmp_path / "out", "play.validation"))) == len((tmp_path / "input.txt").read_text())
+
+
+def test_too_many_bad_rows_fail_with_reasons_and_an_example(tmp_path: Path) -> None:
+    path = write_texts(tmp_path / "a.jsonl", 9)
+    path.write_text(path.read_text() + "{broken\n")
+    with pytest.raises(DataError, match=r"prepare_data\.sources\.a: 1 of 10 rows \(10\.0%\).*not JSON: 1.*a\.jsonl, line 10"):
+        prepare(tmp_path / "out", sources={"a": str(path)})
+    assert prepare(tmp_path / "out", sources={"a": str(path)}, max_dropped_share=0.2)["kept"] == 9
+
+
+def test_an_empty_corpus_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text("")
+    with pytest.raises(DataError, match=r"prepare_data\.sources\.a: no row is left of 0 read"):
+        prepare(tmp_path / "out", sources={"a": str(tmp_path / "a.jsonl")})
+
+
+def test_wrong_names_are_told_with_what_is_accepted(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"no text 'topic' in the starter \(did you mean 'topics'\?\)"):
+        prepare(tmp_path, sources={"a": "starter:topic"})
+    with pytest.raises(SettingsError, match="the embedded dialogs are called 'starter:dialogs'"):
+        prepare(tmp_path, sources={}, dialogs="starter:chat")
+    with pytest.raises(SettingsError, match=r"sources\.\.\./x: names become file names"):
+        prepare(tmp_path, sources={"../x": "a.txt"})
+    with pytest.raises(SettingsError, match="validation_share: found 1.5"):
+        prepare(tmp_path, sources={}, validation_share=1.5)
+
+
+def test_a_wish_to_stop_is_met(tmp_path: Path) -> None:
+    stage = decode(PrepareData, {"sources": {"a": str(write_texts(tmp_path / "a.jsonl", 20))}}, "")
+    with pytest.raises(Stopped):
+        stage.run(StageRun(name="prepare_data", folder=tmp_path, seed=1, stop_requested=lambda: True))
