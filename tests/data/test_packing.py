@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -40,19 +41,19 @@ def test_rows_are_the_shuffled_stream_cut_in_lengths_over_epochs(tmp_path: Path)
     for row in range(num_rows):
         cut = expected[row * LENGTH : (row + 1) * LENGTH + 1]
         assert batch.input_ids[row].tolist() == [token for token, _, _ in cut[:-1]]
-        same = [here[1] == after[1] for here, after in zip(cut, cut[1:], strict=False)]
+        same = [here[1] == after[1] for here, after in pairwise(cut)]
         assert batch.loss_mask[row].tolist() == same
         assert batch.labels[row].tolist() == [after[0] if kept else 0 for after, kept in zip(cut[1:], same, strict=True)]
         first = cut[0][1]
         assert batch.document_ids[row].tolist() == [document - first for _, document, _ in cut[:-1]]
         # A document that goes on from the row before starts anew at position 0.
-        began = [0] + [index if here[1] != before[1] else -1 for index, (before, here) in enumerate(zip(cut, cut[1:-1], strict=False), start=1)]
+        began = [0] + [index if here[1] != before[1] else -1 for index, (before, here) in enumerate(pairwise(cut[:-1]), start=1)]
         last = np.maximum.accumulate(began)
         assert batch.position_ids[row].tolist() == (np.arange(LENGTH) - last).tolist()
 
 
 def test_every_token_is_an_input_once_an_epoch_and_predicted_once_unless_it_begins_a_document(tmp_path: Path) -> None:
-    shards = make_shards(tmp_path, count=LENGTH * 2, longest=60)  # so that an epoch is a whole number of rows
+    shards = make_shards(tmp_path, count=LENGTH * 2, longest=60)
     stream_ = DocumentStream(shards, seed=1)
     tokens, starts = stream_.read(0, shards.num_tokens)
     assert sorted(tokens) == sorted(shards.tokens)

@@ -51,11 +51,9 @@ def test_a_glob_names_files(tmp_path: Path) -> None:
 
 
 def test_parquet_and_zstd_give_the_same_documents_as_jsonl(tmp_path: Path) -> None:
-    pyarrow = pytest.importorskip("pyarrow")
-    import pyarrow.parquet
-
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     rows = [{"text": f"document {index} é"} for index in range(600)]
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "a.parquet")
+    parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "a.parquet")
     plain = write_rows(tmp_path / "a.jsonl", *rows)
     (tmp_path / "a.jsonl.zst").write_bytes(pyarrow.compress(plain.read_bytes(), "zstd", asbytes=True))
     assert texts(tmp_path / "a.parquet") == texts(plain) == texts(tmp_path / "a.jsonl.zst") == [row["text"] for row in rows]
@@ -74,7 +72,8 @@ def test_nothing_there_is_an_error_with_the_nearest_name(tmp_path: Path) -> None
 
 
 def test_bad_lines_are_set_aside_with_their_numbers_and_the_rest_is_read(tmp_path: Path) -> None:
-    path = write_rows(tmp_path / "a.jsonl", {"text": "good"}, "{broken", {"body": "no text"}, {"text": 3}, {"text": " "}, "", "[1]", '{"text": "\\ud800"}', {"text": "end"})
+    bad = ["{broken", {"body": "no text"}, {"text": 3}, {"text": " "}, "", "[1]", '{"text": "\\ud800"}']
+    path = write_rows(tmp_path / "a.jsonl", {"text": "good"}, *bad, {"text": "end"})
     path.write_bytes(path.read_bytes() + b'{"text": "\xff"}\n')
     ledger = Ledger("t")
     assert texts(path, ledger) == ["good", "end"]
@@ -98,11 +97,9 @@ def test_a_first_row_without_the_named_column_is_an_error_that_names_the_columns
 
 
 def test_parquet_without_the_column_or_cut_short_is_an_error_with_the_file(tmp_path: Path) -> None:
-    pyarrow = pytest.importorskip("pyarrow")
-    import pyarrow.parquet
-
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     path = tmp_path / "a.parquet"
-    pyarrow.parquet.write_table(pyarrow.table({"body": ["x"] * 1000}), path)
+    parquet.write_table(pyarrow.table({"body": ["x"] * 1000}), path)
     with pytest.raises(DataError, match=r"a\.parquet: no column 'text'; found: body"):
         texts(path)
     path.write_bytes(path.read_bytes()[:-10])

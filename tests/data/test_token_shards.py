@@ -44,7 +44,7 @@ def test_no_documents_make_an_empty_shard(tmp_path: Path) -> None:
 def test_tokens_of_another_tokenizer_are_refused(tmp_path: Path) -> None:
     make_shards(tmp_path, "a")
     assert list(open_shards(tmp_path, "train", tokenizer="bytes")) == ["a"]
-    with pytest.raises(LineageError, match="made by the tokenizer bytes, the model's is other.*run the stage tokenize again"):
+    with pytest.raises(LineageError, match=r"made by the tokenizer bytes, the model's is other.*run the stage tokenize again"):
         open_shards(tmp_path, "train", tokenizer="other")
     with pytest.raises(DataError, match="no tokens of the split 'validation'"):
         open_shards(tmp_path, "validation", tokenizer="bytes")
