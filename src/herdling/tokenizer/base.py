@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -128,7 +128,7 @@ class Vocabulary:
 
 def order_if_needed(ids: Sequence[int]) -> tuple[int, ...]:
     """Return merge priorities as `Vocabulary` records them: nothing when they are simply the order of the ids."""
-    return () if all(a < b for a, b in zip(ids, ids[1:], strict=False)) else tuple(ids)
+    return () if all(a < b for a, b in pairwise(ids)) else tuple(ids)
 
 
 def as_ids(ids: Iterable[int]) -> list[int]:
@@ -148,8 +148,10 @@ def split_raw_bytes(text: str) -> list[str | bytes]:
             pieces.append(piece.encode("utf-8", "surrogateescape"))
         elif found := _SURROGATE.search(piece):
             position = sum(map(len, pieces)) + found.start()
-            raise TokenizerError(f"text: character {position} is the lone surrogate U+{ord(found.group()):04X}, which no UTF-8 text holds. Read bytes with"
-                                 " errors='surrogateescape' to keep them, or with errors='replace'")
+            raise TokenizerError(
+                f"text: character {position} is the lone surrogate U+{ord(found.group()):04X}, which no UTF-8 text holds. Read bytes with"
+                " errors='surrogateescape' to keep them, or with errors='replace'"
+            )
         else:
             pieces.append(piece)
     return pieces
@@ -159,7 +161,8 @@ def parts_of_tokens(token_lengths: Sequence[int], part_lengths: Sequence[int]) -
     """Say for each token which part its last byte lies in. Both lengths are in bytes of the joined parts."""
     ends = np.cumsum(np.asarray(token_lengths, dtype=np.int64))
     limits = np.fromiter(accumulate(part_lengths), dtype=np.int64)
-    return np.searchsorted(limits, ends, side="left").tolist()
+    parts: list[int] = np.searchsorted(limits, ends, side="left").tolist()
+    return parts
 
 
 def show_bytes(data: bytes) -> str:

@@ -29,6 +29,7 @@ def _byte_characters() -> dict[int, str]:
 
 
 CHARACTER_OF_BYTE = _byte_characters()
+SPACE = "▁"  # how SentencePiece writes a space inside a piece
 BYTE_OF_CHARACTER = {ord(character): byte for byte, character in CHARACTER_OF_BYTE.items()}
 
 
@@ -71,12 +72,18 @@ def byte_level_json(tokens: Sequence[bytes], special: Mapping[str, int], pattern
 
 
 def byte_fallback_json(
-    pieces: Sequence[str], merges: Sequence[tuple[str, str]], special: Mapping[str, int], bos_id: int, unknown: str, escapes: Sequence[tuple[str, str]], trim: bool
+    pieces: Sequence[str],
+    merges: Sequence[tuple[str, str]],
+    special: Mapping[str, int],
+    bos_id: int,
+    unknown: str,
+    escapes: Sequence[tuple[str, str]],
+    trim: bool,
 ) -> dict[str, Any]:
     """Return `tokenizer.json` of a Llama 1 or 2 tokenizer. `escapes` are (character, what stands for it), applied in this order."""
     before = [_replace(character, stand_in) for character, stand_in in escapes]
     if trim:
-        before += [{"type": "Replace", "pattern": {"Regex": regex}, "content": new} for regex, new in ((r"^ +| +$", ""), (" +", " "))]
+        before += [{"type": "Replace", "pattern": {"Regex": regex}, "content": new} for regex, new in ((r"\A +", ""), (" +", " "), (f"[ {SPACE}]+\\z", ""))]
     after = [_replace(stand_in, character) for character, stand_in in reversed(escapes)]
     model = {"dropout": None, "unk_token": unknown, "fuse_unk": True, "byte_fallback": True, "ignore_merges": False}
     strip = {"type": "Strip", "content": " ", "start": 1, "stop": 0}
@@ -164,7 +171,8 @@ def _words_of(tokenizer: Tokenizer, count: int = 400) -> list[str]:
 
 _SAMPLE = (
     "", " ", "  ", "\n", "\t", " \n  \n\n\t", "a", " a", "  a", "a ", "Hello, world!", "It's we'll THEY'RE", "0", "12", "2024 1234567.89", "x=3.14e-10;",
-    "def f(a: int) -> str:\n    return f'{a!r}'\n", "tab\tand\r\nwindows", "naïve café", "Grüße aus Köln", "Привет, мир", "你好,世界", "こんにちは", "مرحبا", "नमस्ते",
+    "def f(a: int) -> str:\n    return f'{a!r}'\n", "tab\tand\r\nwindows", "naïve café", "Grüße aus Köln", "Привет, мир", "你好,世界",
+    "こんにちは", "مرحبا", "नमस्ते",
     "🦙 llama 👩‍👩‍👧", "<s> </s> <unk> [INST]", "<|begin_of_text|><|eot_id|>", "<0x0A>", "\x00\x01\x7f", "\u00a0nbsp\u3000wide", "e\u0301 combining",
     "!!!???...---", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", " " * 70 + "deep", "ﬁ ligature ½ ² ①", "\ufeffbom", "\U0010ffff\ufdd0\ufffe",
 )  # fmt: skip

@@ -17,7 +17,15 @@ from herdling.tokenizer.base import Vocabulary, order_if_needed
 from herdling.tokenizer.export import byte_level, check_same_ids, from_byte_level
 from herdling.tokenizer.protobuf import write_message
 from herdling.tokenizer.sentencepiece import (
-    BPE, DUMMY_PREFIX, ESCAPES, EXTRA_SPACES, MODEL_TYPE, NORMALIZER, PIECES, TRAINER, SentencePieceTokenizer,
+    BPE,
+    DUMMY_PREFIX,
+    ESCAPES,
+    EXTRA_SPACES,
+    MODEL_TYPE,
+    NORMALIZER,
+    PIECES,
+    TRAINER,
+    SentencePieceTokenizer,
 )  # fmt: skip
 from herdling.tokenizer.tiktoken import TiktokenTokenizer
 

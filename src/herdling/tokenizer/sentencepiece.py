@@ -1,8 +1,8 @@
 """Llama 1 and 2's tokenizer: SentencePiece BPE, digits one by one, bytes for what has no piece (LLaMA, section 2.1).
 
-Reads a SentencePiece `.model` file that does not rewrite text, as Meta's does not. A space is written as the piece character U+2581, and one space is put before
-each text and taken away when decoding. In Meta's file a U+2581 typed by a user therefore comes back as a space, and its ids must stay so; files trained here
-carry a rule that keeps it apart (see `ESCAPES`), and every text comes back as it was.
+Reads a SentencePiece `.model` file that does not rewrite text, as Meta's does not. A space is written as the piece character U+2581, and one space is put
+before each text and taken away when decoding. In Meta's file a U+2581 typed by a user therefore comes back as a space, and its ids must stay so; files
+trained here carry a rule that keeps it apart (see `ESCAPES`), and every text comes back as it was.
 
 Speed: no piece reaches from a non-space into a following space or across a line break, so words are encoded one by one, exactly, and remembered: several
 times the library's speed on real text (`benchmarks/bench_tokenizers.py`). A file with other pieces is encoded by the library alone.
@@ -21,10 +21,9 @@ import sentencepiece
 
 from herdling.base.errors import TokenizerError
 from herdling.tokenizer.base import Ids, SavedChat, Vocabulary, as_ids, order_if_needed, parts_of_tokens, show_bytes, split_raw_bytes, unknown_id
-from herdling.tokenizer.export import all_merges, byte_fallback_json, write_folder
+from herdling.tokenizer.export import SPACE, all_merges, byte_fallback_json, write_folder
 from herdling.tokenizer.protobuf import read_message
 
-SPACE = "▁"
 # What stands for U+2581 in a text: U+FDD0 (a noncharacter) opens a pair, and opens one for itself too, so that nothing is lost.
 # Order matters: first U+FDD0, then U+2581; back in reverse.
 ESCAPES = (("\ufdd0", "\ufdd0\ufdd2"), (SPACE, "\ufdd0\ufdd1"))

@@ -13,8 +13,9 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import tiktoken
@@ -24,9 +25,7 @@ from herdling.tokenizer.base import Ids, SavedChat, Vocabulary, as_ids, parts_of
 from herdling.tokenizer.export import byte_level_json, write_folder
 
 # An interop constant: llama.cpp and others recognise a Llama 3 tokenizer by this very text.
-LLAMA3_PATTERN = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
+LLAMA3_PATTERN = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 # Meta's encoder guards: a text is cut every 400,000 characters, and runs of more than 25,000 spaces or non-spaces are cut too.
 MAX_CHARACTERS = 400_000
 MAX_RUN = 25_000
@@ -51,7 +50,7 @@ def guarded(text: str) -> Iterator[str]:
     for start in range(0, len(text), MAX_CHARACTERS):
         chunk = text[start : start + MAX_CHARACTERS]
         cuts = [0, *_run_cuts(chunk), len(chunk)]
-        yield from (chunk[a:b] for a, b in zip(cuts, cuts[1:], strict=False))
+        yield from (chunk[a:b] for a, b in pairwise(cuts))
 
 
 def _run_cuts(chunk: str) -> Iterator[int]:
@@ -67,6 +66,14 @@ def _run_cuts(chunk: str) -> Iterator[int]:
         match = (_SPACES if space else _NON_SPACES).match(chunk, probe)
         done = match.end() if match else probe + 1
         yield from range(start + MAX_RUN, done, MAX_RUN)
+
+
+class _Bpe(Protocol):
+    """What we use of tiktoken's compiled part."""
+
+    def encode_ordinary(self, text: str) -> list[int]: ...
+    def encode_to_tiktoken_buffer(self, text: str, allowed_special: frozenset[str]) -> bytes: ...
+    def decode_bytes(self, ids: list[int]) -> bytes: ...
 
 
 class TiktokenTokenizer:
@@ -86,7 +93,7 @@ class TiktokenTokenizer:
         self.pad_id = self.special_ids.get("<|finetune_right_pad_id|>", self.special_ids.get("<|reserved_special_token_2|>", -1))
         encoding = tiktoken.Encoding("herdling", pat_str=pattern, mergeable_ranks=dict(ranks), special_tokens=dict(self.special_ids))
         self._encoding = encoding
-        self._bpe = encoding._core_bpe  # its calls take the same time without Encoding's checks around them
+        self._bpe: _Bpe = encoding._core_bpe  # its calls take the same time without Encoding's checks around them
         self._byte_ids = [ranks[bytes([byte])] for byte in range(256)]
 
     def _check(self, ranks: Mapping[bytes, int]) -> None:

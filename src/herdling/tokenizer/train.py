@@ -44,8 +44,10 @@ def train_byte_level_bpe(texts: Iterable[str], vocab_size: int, special_count: i
     ranks = {bytes(token): rank for token, rank in trainer.get_mergeable_ranks()}
     if len(ranks) + len(special) < vocab_size:
         found = len(ranks) + len(special)
-        raise TokenizerError(f"vocab_size = {vocab_size:,}: the texts ({counted.characters:,} characters) give only {found:,} tokens."
-                             f" Set vocab_size to {found} or less, or give more text")
+        raise TokenizerError(
+            f"vocab_size = {vocab_size:,}: the texts ({counted.characters:,} characters) give only {found:,} tokens."
+            f" Set vocab_size to {found} or less, or give more text"
+        )
     return TiktokenTokenizer(ranks, special, pattern)
 
 
