@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
 from herdling.base.errors import DataError
 from herdling.base.ledger import Ledger
 from herdling.data.dialog_rows import DialogRows, EncodedDialogs, encode_dialogs
+from herdling.tokenizer.chat_format import chat_format
+from herdling.tokenizer.train import train_byte_level_bpe, train_sentencepiece
 from herdling.types import Batch, Dialog
 from tests.data.toy_tokens import ToyChatFormat, dialog, random_texts
 
@@ -82,6 +86,21 @@ def test_several_turns_are_all_supervised_with_their_ends() -> None:
     wanted = encoded.ids[encoded.trained]
     assert wanted.tolist() == [*b"cd", END, *b"gh", END]
     assert ledger.counts["ends of turn trained"] == 2
+
+
+@pytest.mark.parametrize("name", ["llama2", "llama3"])
+def test_with_real_chat_formats_exactly_the_answers_and_their_ends_are_trained(name: str) -> None:
+    texts = random_texts(200)
+    tokenizer = train_byte_level_bpe(iter(texts), 300) if name == "llama3" else train_sentencepiece(iter(texts), 300)
+    real = chat_format(tokenizer, name)  # type: ignore[arg-type]
+    made = [dialog("ab cd", "An answer.", "ef", "Another <|eot_id|> one."), dialog("x", "It is </s> 42.")]
+    encoded = encode_dialogs(made, real, Ledger("sft"), sequence_length=256)
+    batch = DialogRows(encoded, sequence_length=256, epochs=1, seed=1).rows(0, 1)
+    end, trained = real.end_of_turn_id, batch.labels[batch.loss_mask].tolist()
+    ends = [position for position, token in enumerate(trained) if token == end]
+    answers = [tokenizer.decode(trained[first + 1 : last]).strip() for first, last in pairwise([-1, *ends])]
+    assert answers == [message.content for each in made for message in each.messages if message.role == "assistant"]
+    assert ends[-1] == len(trained) - 1
 
 
 def test_too_long_dialogs_are_dropped_or_cut_short_as_asked_and_counted() -> None:

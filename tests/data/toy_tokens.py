@@ -45,6 +45,9 @@ class ToyChatFormat:
 
     fingerprint = "toy"
 
+    def verify(self, dialog: Dialog, generate: bool = False) -> None:
+        """There is no template to differ from."""
+
     def encode(self, dialog: Dialog, generate: bool = False) -> Encoded:
         from herdling.tokenizer.chat_format import TokenRole
 

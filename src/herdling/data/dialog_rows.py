@@ -48,10 +48,12 @@ def encode_dialogs(dialogs: Iterable[Dialog], chat_format: ChatFormat, ledger: L
     """Encode dialogs, counting in the ledger: rows in, dropped by reason, truncated, tokens, tokens supervised, answers and ends of turn trained.
 
     Raises:
+        FormatError: the exported chat template would write a dialog otherwise than we train it; checked once for each shape of dialog.
         DataError: no answer's end would be trained, so that the model could never stop.
     """
-    from herdling.tokenizer.chat_format import TokenRole
+    from herdling.tokenizer.chat_format import TokenRole, shape_of
 
+    shapes: set[object] = set()
     ids: list[NDArray[np.int32]] = []
     trained: list[NDArray[np.bool_]] = []
     for dialog in dialogs:
@@ -61,8 +63,11 @@ def encode_dialogs(dialogs: Iterable[Dialog], chat_format: ChatFormat, ledger: L
         except FormatError as error:
             ledger.drop("the chat format cannot express it", f"{dialog.id}: {error}")
             continue
-        roles = encoded.roles[:sequence_length]
-        wanted = np.fromiter((role is TokenRole.ASSISTANT or role is TokenRole.END for role in roles), bool, len(roles))
+        if (shape := shape_of(dialog)) not in shapes:
+            chat_format.verify(dialog)  # our ids are those of the exported template, or nothing is trained
+            shapes.add(shape)
+        roles = np.array(encoded.roles[:sequence_length], np.int8)
+        wanted = (roles == TokenRole.ASSISTANT) | (roles == TokenRole.END)
         fault = _fault(len(encoded.ids), wanted, sequence_length, too_long)
         if fault:
             ledger.drop(fault, f"{dialog.id}: {len(encoded.ids):,} tokens, a row holds {sequence_length:,}")
@@ -72,7 +77,7 @@ def encode_dialogs(dialogs: Iterable[Dialog], chat_format: ChatFormat, ledger: L
         ledger.count("tokens", len(roles))
         ledger.count("tokens supervised", int(wanted.sum()))
         ledger.count("answers", sum(message.role == "assistant" for message in dialog.messages))
-        ledger.count("ends of turn trained", sum(role is TokenRole.END for role in roles))
+        ledger.count("ends of turn trained", int((roles == TokenRole.END).sum()))
         ids.append(np.array(encoded.ids[:sequence_length], np.int32))
         trained.append(wanted)
     if ids and not ledger.counts["ends of turn trained"]:
