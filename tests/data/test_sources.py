@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -166,3 +167,12 @@ def test_the_fingerprint_of_files_follows_their_contents(tmp_path: Path) -> None
     write_rows(path, {"text": "y"})
     assert files_fingerprint(str(tmp_path)) != before
     assert find_files(str(tmp_path), Ledger("t")) == [path]
+
+
+def test_the_fingerprint_of_a_large_corpus_follows_sizes_and_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "MAX_HASHED_BYTES", 0)
+    path = write_rows(tmp_path / "a.jsonl", {"text": "x"})
+    before = files_fingerprint(str(path))
+    assert files_fingerprint(str(path)) == before
+    os.utime(path, ns=(1, 1))
+    assert files_fingerprint(str(path)) != before

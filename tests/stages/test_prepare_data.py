@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from herdling.base.decode import decode
-from herdling.base.errors import DataError, SettingsError, Stopped
+from herdling.base.errors import DataError, LineageError, SettingsError, Stopped
 from herdling.base.records import read_jsonl
+from herdling.recipe import Runner, decode_recipe
 from herdling.stages.prepare_data import PrepareData
 from herdling.stages.registry import StageRun
 
@@ -116,6 +117,19 @@ def test_wrong_names_are_told_with_what_is_accepted(tmp_path: Path) -> None:
         prepare(tmp_path, sources={"../x": "a.txt"})
     with pytest.raises(SettingsError, match=r"validation_share: found 1\.5"):
         prepare(tmp_path, sources={}, validation_share=1.5)
+
+
+def test_a_text_that_changed_after_the_stage_was_made_is_refused_by_name(tmp_path: Path) -> None:
+    path = write_texts(tmp_path / "a.jsonl", 20)
+    recipe = decode_recipe({"name": "r", "seed": 1, "stages": {"prepare": {"kind": "prepare_data", "sources": {"a": str(path)}}}})
+    Runner(recipe=recipe, runs=tmp_path / "runs").run()
+    Runner(recipe=recipe, runs=tmp_path / "runs").run()
+    write_texts(path, 21)
+    with pytest.raises(LineageError, match=r"a\.jsonl: was '[0-9a-f]{12}', now '[0-9a-f]{12}'"):
+        Runner(recipe=recipe, runs=tmp_path / "runs").run()
+    path.unlink()
+    with pytest.raises(DataError, match=r"a\.jsonl: no such file"):
+        Runner(recipe=recipe, runs=tmp_path / "runs").run()
 
 
 def test_a_wish_to_stop_is_met(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from herdling.base.errors import DataError
 from herdling.base.ledger import Ledger
 from herdling.base.records import dialog_from_row, dialog_to_row
 from herdling.data.rows import HUB_PREFIX, ROW_ENDINGS, ending, read_hub_rows, read_rows
-from herdling.data.sources import find_files
+from herdling.data.sources import find_files, is_unicode
 from herdling.types import Dialog, Message, Role, ToolCall
 
 _OPENAI_ROLES = {"developer": "system", "function": "tool"}
@@ -88,7 +88,7 @@ def dialog_fault(dialog: Dialog) -> tuple[str, str] | None:
             return "roles do not alternate", f"message {number} is {message.role} after {before}"
         if not message.content.strip() and not message.tool_calls and message.role in ("user", "assistant"):
             return f"empty {message.role} message", f"message {number}"
-        if not (message.content.isascii() or _is_unicode(message.content)):
+        if not is_unicode(message.content):
             return "not valid Unicode", f"message {number}"
         before, called = message.role, bool(message.tool_calls)
     if before == "start" or before == "system":
@@ -220,11 +220,3 @@ def _json(text: str, what: str) -> Any:
         return json.loads(text)
     except json.JSONDecodeError as error:
         raise _Fault(f"{what} is not JSON", f"{error.msg} in {text[:60]!r}") from None
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -22,6 +22,9 @@ ACCEPTED_ENDINGS = (*TEXT_ENDINGS, *ROW_ENDINGS)
 # A row's text is one document up to here; beyond, it is cut like a text file. Tokenizers slow down on single texts of many megabytes.
 MAX_DOCUMENT_CHARS = 4 * 2**20
 
+# A second run must say within a second or two that all is done, so large corpora are told by sizes and times.
+MAX_HASHED_BYTES = 2**30
+
 
 @settings
 class SourceConfig:
@@ -125,11 +128,13 @@ def _row_fault(text: Any, row: Mapping[str, Any], text_column: str) -> str:
         return f"column {text_column!r} is not text"
     if not text.strip():
         return "empty"
-    # JSON may spell half of a surrogate pair, which no encoding of text can hold.
-    return "" if text.isascii() or _is_unicode(text) else "not valid Unicode"
+    return "" if is_unicode(text) else "not valid Unicode"
 
 
-def _is_unicode(text: str) -> bool:
+def is_unicode(text: str) -> bool:
+    """Say whether a text can be encoded: JSON may spell half of a surrogate pair, which no encoding of text can hold."""
+    if text.isascii():
+        return True
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -138,7 +143,13 @@ def _is_unicode(text: str) -> bool:
 
 
 def files_fingerprint(spec: str) -> str:
-    """Return the digest of all that a path, folder or glob names: names and contents. A hub dataset is told by its name alone."""
+    """Return the digest of all that a path, folder or glob names: by contents up to `MAX_HASHED_BYTES` in all, by sizes and times beyond.
+
+    A hub dataset is told by its name alone. Raises `DataError` when nothing is there.
+    """
     if spec.startswith(HUB_PREFIX):
         return value_fingerprint(spec)
-    return value_fingerprint([[file.as_posix(), file_fingerprint(file)] for file in find_files(spec, Ledger("fingerprint"))])
+    files = [(file, file.stat()) for file in find_files(spec, Ledger("fingerprint"))]
+    if sum(stat.st_size for _, stat in files) <= MAX_HASHED_BYTES:
+        return value_fingerprint([[file.as_posix(), file_fingerprint(file)] for file, _ in files])
+    return value_fingerprint([[file.as_posix(), stat.st_size, stat.st_mtime_ns] for file, stat in files])

@@ -107,6 +107,8 @@ class Runner:
 
     def _identity(self, name: str, stage: Stage, artifacts: Mapping[str, Artifact]) -> Identity:
         inputs = {reference: fingerprint for reference, (_, _, fingerprint) in self._inputs(name, stage, artifacts).items()}
+        # Files of the user that a stage reads without an `Input` mark: a changed text makes a finished stage differ, as a changed setting does.
+        inputs |= getattr(stage, "outside_inputs", dict)()
         return identity(stage, self.recipe.seed, inputs)
 
     def _stage(self, name: str, position: str, artifacts: Mapping[str, Artifact], replaceable: Collection[str]) -> Artifact:

@@ -8,6 +8,7 @@ for quality, and does not tokenize.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated
@@ -15,12 +16,13 @@ from typing import Annotated
 from pydantic import Field
 
 from herdling import starter
+from herdling.base.artifact import text_fingerprint
 from herdling.base.errors import DataError, SettingsError, Stopped, did_you_mean
 from herdling.base.ledger import Ledger
 from herdling.base.records import dialog_to_row, document_to_row, question_to_row, write_jsonl
 from herdling.data.dialogs import dialog_text, last_question, opening, questions_of, read_dialogs
 from herdling.data.holdout import DUPLICATE, Seen, Split, hold_out, without_duplicates, write_splits
-from herdling.data.sources import SourceConfig, read_documents
+from herdling.data.sources import SourceConfig, files_fingerprint, read_documents
 from herdling.stages.registry import StageRun, stage
 from herdling.types import Dialog, Document, Question
 
@@ -49,6 +51,11 @@ class PrepareData:
     """Hold out at least this many documents of a source, at most half of it."""
     max_dropped_share: Annotated[float, Field(ge=0, le=1)] = 0.05
     """Fail when more than this share of a source's rows must be set aside (binary files, broken rows, ...); duplicates do not count."""
+
+    def outside_inputs(self) -> dict[str, str]:
+        """Return path -> fingerprint of all that lies outside: when a text changes after this stage was made, the next run says so instead of going on."""
+        specs = [source if isinstance(source, str) else source.path for source in self.sources.values()] + ([self.dialogs] if self.dialogs else [])
+        return {spec: text_fingerprint(sys.version) if spec.startswith(STARTER_PREFIX) else files_fingerprint(spec) for spec in specs}
 
     def run(self, run: StageRun) -> None:
         """Prepare every source, then the dialogs; nothing is left out of the ledger."""
