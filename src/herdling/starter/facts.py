@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Literal
 
 from herdling.base.errors import DataError
@@ -34,6 +35,7 @@ MODULES = tuple(_MODULE_NAMES.split())
 MIN_FACTS = 60
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s")
 _PLAIN = re.compile(r"[A-Z][A-Za-z0-9 ,'/()_-]+\.")
+_SELF = re.compile(r"^(self|cls)\b(, /)?(, )?")
 MIN_SENTENCE, MAX_SENTENCE = 12, 60
 MAX_PARAMETERS = 3
 
@@ -59,9 +61,9 @@ class Fact:
 
 
 @cache
-def facts() -> tuple[Fact, ...]:
+def facts(folder: Path | None = None) -> tuple[Fact, ...]:
     """Return all facts of this installation, in the order of `MODULES` and of the sources. Raises `DataError` when there are too few to ask about."""
-    modules = {module.name: module for module in library_modules()}
+    modules = {module.name: module for module in library_modules(folder)}
     found = [node for name in MODULES if name in modules for node in _public(modules[name])]
     how_often = Counter(node.name for _, node in found)
     result = tuple(fact for module, node in found if (fact := _fact(module, node, how_often[node.name] == 1)))
@@ -123,5 +125,4 @@ def signature(node: Definition) -> str:
     if isinstance(node, ast.ClassDef):
         constructor = next((part for part in node.body if isinstance(part, ast.FunctionDef) and part.name == "__init__"), None)
         return signature(constructor) if constructor else ""
-    text = ast.unparse(node.args)
-    return f"({re.sub(r'^(self|cls)(, /)?(, )?', '', text)})"
+    return "(" + _SELF.sub("", ast.unparse(node.args)) + ")"

@@ -30,8 +30,8 @@ MIN_CHARACTERS = 200
 TOPICS_FILE = Path("pydoc_data") / "topics.py"
 
 
-def documents(name: str, ledger: Ledger | None = None) -> Iterator[Document]:
-    """Yield the documents of a built-in source, always in the same order.
+def documents(name: str, ledger: Ledger | None = None, *, folder: Path | None = None) -> Iterator[Document]:
+    """Yield the documents of a built-in source, always in the same order. `folder` is the library to read, by default that of the running Python.
 
     Raises:
         DataError: no source of this name, or this Python installation does not hold its text.
@@ -39,7 +39,7 @@ def documents(name: str, ledger: Ledger | None = None) -> Iterator[Document]:
     if name not in SOURCES:
         raise DataError(f"starter:{name}: no built-in source of this name{did_you_mean(name, SOURCES)}; there are: {', '.join(SOURCES)}")
     book = ledger or Ledger(f"starter:{name}")
-    for identity, text in SOURCES[name](book):
+    for identity, text in SOURCES[name](book, folder or library_folder()):
         book.read()
         if len(text) < MIN_CHARACTERS:
             book.drop("nearly empty", identity)
@@ -58,18 +58,18 @@ def is_held_out(source: str, identity: str) -> bool:
     return digest / 2**64 < VALIDATION_SHARE[source]
 
 
-def library_texts(ledger: Ledger) -> Iterator[tuple[str, str]]:
+def library_texts(ledger: Ledger, folder: Path) -> Iterator[tuple[str, str]]:
     """Yield (module, source)."""
-    for module in library_modules():
+    for module in library_modules(folder):
         try:
             yield module.name, module.read()
         except DataError as error:
             _set_aside(ledger, error)
 
 
-def docstring_texts(ledger: Ledger) -> Iterator[tuple[str, str]]:
+def docstring_texts(ledger: Ledger, folder: Path) -> Iterator[tuple[str, str]]:
     """Yield (module, its docstrings under their signatures)."""
-    for module in library_modules():
+    for module in library_modules(folder):
         try:
             text = reference_page(module)
         except DataError as error:
@@ -79,9 +79,9 @@ def docstring_texts(ledger: Ledger) -> Iterator[tuple[str, str]]:
             yield module.name, text
 
 
-def topic_texts(ledger: Ledger) -> Iterator[tuple[str, str]]:
+def topic_texts(ledger: Ledger, folder: Path) -> Iterator[tuple[str, str]]:
     """Yield (topic, text). The topics repeat each other's sections: each paragraph is kept once, in the longest topic that has it."""
-    path = library_folder() / TOPICS_FILE
+    path = folder / TOPICS_FILE
     if not path.is_file():
         raise DataError(
             f"{path}: this Python comes without the topics of help(). Install them (Debian: apt install libpython3-stdlib),"
@@ -92,8 +92,8 @@ def topic_texts(ledger: Ledger) -> Iterator[tuple[str, str]]:
     topics: dict[str, str] = ast.literal_eval(assigned[-1]) if assigned else {}
     seen: set[str] = set()
     for name, text in sorted(topics.items(), key=lambda item: (-len(item[1]), item[0])):
-        paragraphs = [paragraph for paragraph in text.strip().split("\n\n") if paragraph not in seen]
-        seen.update(paragraph for paragraph in paragraphs if len(paragraph) > 40)
+        paragraphs = [part for part in dict.fromkeys(text.strip().split("\n\n")) if part not in seen]
+        seen.update(part for part in paragraphs if len(part) > 40)
         yield name, "\n\n".join(paragraphs) + "\n"
 
 
@@ -124,7 +124,7 @@ def _entries(body: list[ast.stmt], owner: str) -> Iterator[str]:
             yield from _entries(node.body, name)
 
 
-SOURCES: dict[str, Callable[[Ledger], Iterator[tuple[str, str]]]] = {
+SOURCES: dict[str, Callable[[Ledger, Path], Iterator[tuple[str, str]]]] = {
     "library": library_texts,
     "docstrings": docstring_texts,
     "topics": topic_texts,
