@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 from herdling.base.artifact import Artifact, read_artifact, write_json_atomic
 from herdling.base.errors import HerdlingError, LineageError
 from herdling.cli.show import show
-from herdling.report.batch import decoded_rows, draw_row, parents
+from herdling.cli.training_rows import parents
+from herdling.report.batch import decoded_rows, draw_row
 from herdling.report.curves import Curve, CurveChart
 from herdling.report.terminal import draw_chart
 from herdling.types import Batch

@@ -15,17 +15,16 @@ from rich.console import Console
 from rich.text import Text
 
 from herdling.base.artifact import Artifact, is_artifact, read_artifact
-from herdling.base.decode import decode
 from herdling.base.errors import DataError, LineageError
 from herdling.base.units import format_seconds
+from herdling.cli.training_rows import first_batch, parents
 from herdling.recipe import load_recipe
-from herdling.report.batch import decoded_rows, draw_row, first_batch, parents
+from herdling.report.batch import decoded_rows, draw_row
 from herdling.report.card import StageCard, read_stage
 from herdling.report.curves import stage_charts
 from herdling.report.lineage import lineage_lines
 from herdling.report.tables import Table, flat, in_short, ledger_table, shown
 from herdling.report.terminal import draw_chart
-from herdling.stages.registry import stage_class
 
 NUM_SAMPLES = 5
 
@@ -106,9 +105,7 @@ def read_settings(path: Path) -> Any:
 
 def show_batch(console: Console, artifact: Artifact, num_rows: int, *, as_json: bool) -> None:
     """Show the first rows that an artifact was trained on."""
-    kind, where = artifact.manifest["kind"], str(artifact.folder)
-    stage = decode(stage_class(kind, where), artifact.manifest["settings"], where)
-    batch, tokenizer = first_batch(artifact, stage, num_rows)
+    batch, tokenizer = first_batch(artifact, num_rows)
     decoded = decoded_rows(batch, tokenizer)
     if as_json:
         _write_json([[{"id": t.id, "text": t.text, "document": t.document, "supervised": t.supervised} for t in row] for row in decoded])

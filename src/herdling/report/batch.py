@@ -1,21 +1,12 @@
-"""A training batch as a reader can check it: every token as text, coloured by its document, marked where it is supervised.
-
-The rows are made by the very code that training uses: a training stage offers them as `rows(run)`, a tokens artifact is packed as for validation. What is
-shown is what was trained on. Costs loading the tokenizer, and torch.
-"""
+"""A training batch as a reader can check it: every token as text, coloured by its document, marked where it is supervised. Reads and writes nothing."""
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.text import Text
-
-from herdling.base.artifact import Artifact, is_artifact, read_artifact
-from herdling.base.errors import DataError, LineageError
 
 if TYPE_CHECKING:
     from herdling.tokenizer.base import Tokenizer
@@ -66,59 +57,3 @@ def draw_row(row: Sequence[ShownToken], number: int) -> Text:
         style = "bold green" if token.supervised else "grey62 not bold"
         text.append(token.text.replace("\n", "⏎\n"), style=f"{style} {DOCUMENT_STYLES[token.document % len(DOCUMENT_STYLES)]}")
     return text.append("\n")
-
-
-def first_batch(artifact: Artifact, stage: Any, num_rows: int) -> tuple[Batch, Tokenizer]:
-    """Return the first rows that an artifact was (or would be) trained on, and the tokenizer that reads them.
-
-    `stage` holds the settings that made the artifact.
-
-    Raises:
-        LineageError: what it was made from is gone.
-        DataError: no rows of tokens are behind this kind of artifact.
-    """
-    from herdling.tokenizer import load_tokenizer
-
-    if artifact.kind == "tokens":
-        return _tokens_batch(artifact, num_rows), load_tokenizer(_parent_of_kind(artifact, "tokenizer"))
-    if not hasattr(stage, "rows"):
-        raise DataError(
-            f"{artifact.folder}: a {artifact.kind} made by {artifact.manifest['kind']} was not trained on rows of tokens. Look at a model or at tokens"
-        )
-    from herdling.stages.registry import StageRun
-
-    inputs = parents(artifact)
-    with tempfile.TemporaryDirectory() as scratch:
-        known = {reference: read_artifact(path) for reference, path in inputs.items() if is_artifact(path)}
-        run = StageRun(name=artifact.folder.name, folder=Path(scratch), seed=artifact.manifest["seed"], inputs=inputs, artifacts=known)
-        source = stage.rows(run)
-        return source.rows(0, min(num_rows, source.num_rows)), load_tokenizer(artifact.folder)
-
-
-def parents(artifact: Artifact) -> dict[str, Path]:
-    """Return reference -> folder or file that an artifact was made from; a run that was moved is found beside the artifact."""
-    found = {}
-    for reference, recorded in artifact.manifest.get("parents", {}).items():
-        path = Path(recorded) if Path(recorded).exists() else artifact.folder.parent / Path(recorded).name
-        if not path.exists():
-            raise LineageError(f"{artifact.folder}: was made from {recorded} ({reference}), which is gone")
-        found[reference] = path
-    return found
-
-
-def _parent_of_kind(artifact: Artifact, kind: str) -> Path:
-    for path in parents(artifact).values():
-        if is_artifact(path) and read_artifact(path).kind == kind:
-            return path
-    raise LineageError(f"{artifact.folder}: names no {kind} that it was made with")
-
-
-def _tokens_batch(artifact: Artifact, num_rows: int, sequence_length: int = 256) -> Batch:
-    from herdling.data.packing import DocumentRows
-    from herdling.data.token_shards import TokenShards
-
-    folder = min(artifact.folder.glob("*.train"), default=None)
-    if folder is None:
-        raise DataError(f"{artifact.folder}: holds no tokens to train on")
-    rows = DocumentRows(TokenShards(folder), sequence_length=sequence_length)
-    return rows.rows(0, min(num_rows, rows.num_rows))
