@@ -6,6 +6,7 @@ with rotary positions only distances count, so it changes nothing but keeps ever
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -41,31 +42,11 @@ def make_batch(
     )
 
 
-def slice_rows(batch: Batch, first: int, last: int) -> Batch:
-    """Return rows `first` to `last` (exclusive) of a batch, as views."""
-    return Batch(
-        input_ids=batch.input_ids[first:last],
-        labels=batch.labels[first:last],
-        loss_mask=batch.loss_mask[first:last],
-        position_ids=batch.position_ids[first:last],
-        document_ids=batch.document_ids[first:last],
-    )
-
-
 def concatenate_rows(batches: list[Batch]) -> Batch:
     """Return the rows of several batches as one."""
     import torch
 
-    def joined(name: str) -> torch.Tensor:
-        return torch.cat([getattr(batch, name) for batch in batches])
-
-    return Batch(
-        input_ids=joined("input_ids"),
-        labels=joined("labels"),
-        loss_mask=joined("loss_mask"),
-        position_ids=joined("position_ids"),
-        document_ids=joined("document_ids"),
-    )
+    return Batch(**{field.name: torch.cat([getattr(batch, field.name) for batch in batches]) for field in fields(Batch)})
 
 
 def padding_rows(num_rows: int, length: int) -> Batch:

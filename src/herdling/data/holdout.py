@@ -1,7 +1,7 @@
 """Remove exact duplicates and hold out a validation split, in one pass and by digests alone.
 
 Which side an item falls on depends on its own text and nothing else: adding or reordering data never moves an old item across, and two equal texts never
-stand on both sides. Costs 16 bytes of digest an item for the whole run, plus the `minimum` items held back until their source ends.
+stand on both sides. Costs about 100 bytes an item for the whole run (a digest in a set), plus the `minimum` items held back until their source ends.
 """
 
 from __future__ import annotations
