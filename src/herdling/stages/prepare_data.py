@@ -1,8 +1,8 @@
 """The stage prepare_data: from texts and dialogs where they lie to named sources with a validation split, in one form.
 
 Reads files, folders, globs, `hf:` datasets or the embedded starter; writes `documents/<source>.train.jsonl`, `documents/<source>.validation.jsonl`,
-`dialogs/train.jsonl`, `dialogs/validation.jsonl`, `questions.jsonl` and `ledger.json`. One pass, memory bounded but for about 100 bytes a document. Does not filter
-for quality, and does not tokenize.
+`dialogs/train.jsonl`, `dialogs/validation.jsonl`, `questions.jsonl` and `ledger.json`. One pass, memory bounded but for about 100 bytes a document. Does not
+filter for quality, and does not tokenize.
 """
 
 from __future__ import annotations
