@@ -129,8 +129,9 @@ class SentencePieceTokenizer:
         try:
             return self._encode_inner(" " + text)
         except UnicodeEncodeError:
-            ids: list[int] = []
-            for piece in split_raw_bytes(" " + text):
+            first, *others = split_raw_bytes(text)
+            ids = self._encode_inner(f" {first!s}")  # the first piece is text, if an empty one
+            for piece in others:
                 ids += [self._byte_ids[byte] for byte in piece] if isinstance(piece, bytes) else self._encode_inner(piece)
             return ids
 

@@ -45,12 +45,16 @@ def llama3_special_tokens(count: int, last_named: Literal["<|image|>", ""] = "")
     return names + [f"<|reserved_special_token_{index}|>" for index in range(2, 2 + count - len(names))]
 
 
-def guarded(text: str) -> Iterator[str]:
-    """Cut a text as Meta's encoder does, so that no pre-token grows without bound."""
+def guarded(text: str) -> list[str]:
+    """Cut a text as Meta's encoder does, so that no pre-token grows without bound; nearly always into one piece."""
+    if len(text) <= MAX_RUN:
+        return [text]
+    pieces: list[str] = []
     for start in range(0, len(text), MAX_CHARACTERS):
         chunk = text[start : start + MAX_CHARACTERS]
         cuts = [0, *_run_cuts(chunk), len(chunk)]
-        yield from (chunk[a:b] for a, b in pairwise(cuts))
+        pieces += [chunk[a:b] for a, b in pairwise(cuts)]
+    return pieces
 
 
 def _run_cuts(chunk: str) -> Iterator[int]:
@@ -121,19 +125,19 @@ class TiktokenTokenizer:
 
     def _encode_ids(self, text: str) -> list[int]:
         try:
-            if len(text) <= MAX_RUN:
-                return self._bpe.encode_ordinary(text)
-            return [token for chunk in guarded(text) for token in self._bpe.encode_ordinary(chunk)]
+            first, *others = guarded(text)
+            ids = self._bpe.encode_ordinary(first)
+            for chunk in others:
+                ids += self._bpe.encode_ordinary(chunk)
+            return ids
         except UnicodeEncodeError:
-            ids: list[int] = []
+            ids = []
             for piece in split_raw_bytes(text):
                 ids += [self._byte_ids[byte] for byte in piece] if isinstance(piece, bytes) else self._encode_ids(piece)
             return ids
 
     def _encode_array(self, text: str) -> Ids:
         try:
-            if len(text) <= MAX_RUN:
-                return np.frombuffer(self._bpe.encode_to_tiktoken_buffer(text, _NO_SPECIAL), dtype=np.uint32)
             buffers = [self._bpe.encode_to_tiktoken_buffer(chunk, _NO_SPECIAL) for chunk in guarded(text)]
             return np.frombuffer(b"".join(buffers), dtype=np.uint32)
         except UnicodeEncodeError:

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import inspect
+
+import pytest
+import sentencepiece
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from herdling.base.errors import TokenizerError
+from herdling.tokenizer import sentencepiece as ours
+from herdling.tokenizer.sentencepiece import SentencePieceTokenizer
+from tests.tokenizer.test_base import TEXT
+
+
+@pytest.fixture(scope="module")
+def library(llama2: SentencePieceTokenizer) -> sentencepiece.SentencePieceProcessor:
+    return sentencepiece.SentencePieceProcessor(model_proto=llama2._model)
+
+
+@settings(max_examples=300, deadline=None)
+@given(text=TEXT)
+def test_words_encoded_one_by_one_are_the_librarys_ids(llama2: SentencePieceTokenizer, library: sentencepiece.SentencePieceProcessor, text: str) -> None:
+    assert llama2.encode(text) == library.encode(text)
+
+
+@settings(max_examples=300, deadline=None)
+@given(ids=st.lists(st.integers(3, 699)))
+def test_any_ids_decode_as_the_library_decodes_them(llama2: SentencePieceTokenizer, library: sentencepiece.SentencePieceProcessor, ids: list[int]) -> None:
+    assert llama2.decode(ids) == library.decode(ids)
+
+
+def test_real_text_has_the_librarys_ids(llama2: SentencePieceTokenizer, library: sentencepiece.SentencePieceProcessor) -> None:
+    text = inspect.getsource(inspect)
+    assert llama2.encode(text) == library.encode(text)
+
+
+def test_remembered_words_are_forgotten_before_they_fill_the_memory(llama2: SentencePieceTokenizer) -> None:
+    assert llama2._words is not None
+    for number in range(3):
+        llama2.encode(" ".join(f"{number}x{index}" for index in range(100_000)))
+        assert len(llama2._words) <= ours._MAX_WORDS
+    llama2.encode("y" * 10_000)
+    assert "y" * 10_000 not in llama2._words
+
+
+def test_digits_stand_alone(llama2: SentencePieceTokenizer) -> None:
+    assert [llama2.token_text(index) for index in llama2.encode("x2024")][-4:] == ["2", "0", "2", "4"]
+
+
+def test_each_text_between_special_tokens_has_its_own_added_space(llama2: SentencePieceTokenizer) -> None:
+    ids = [*llama2.encode("one", bos=True, eos=True), *llama2.encode(" two", bos=True)]
+    assert llama2.decode(ids, skip_special=False) == "<s>one</s><s> two"
+
+
+@pytest.mark.parametrize("data", [b"", b"\n\x05hello", b"\n\xff\xff\xff", bytes(100)])
+def test_what_is_no_model_is_refused(data: bytes) -> None:
+    with pytest.raises(TokenizerError, match="there: is no SentencePiece model"):
+        SentencePieceTokenizer(data, "there")
+
+
+def test_another_kind_of_model_is_refused(tmp_path_factory: pytest.TempPathFactory) -> None:
+    prefix = tmp_path_factory.mktemp("unigram") / "unigram"
+    lines = iter([f"{word} {word}s" for word in dir(inspect)])
+    sentencepiece.SentencePieceTrainer.train(sentence_iterator=lines, model_prefix=str(prefix), model_type="unigram", vocab_size=60, minloglevel=2)
+    with pytest.raises(TokenizerError, match="not a BPE model"):
+        SentencePieceTokenizer(prefix.with_suffix(".model").read_bytes())
