@@ -33,10 +33,19 @@ def test_the_side_does_not_depend_on_order_or_on_other_items() -> None:
     assert set(split(ITEMS, 0.05, 8)[1]) < set(validation)
 
 
-@pytest.mark.parametrize(("num_items", "minimum", "expected"), [(100, 8, 8), (10, 8, 5), (1, 8, 0), (3, 8, 1), (16, 8, 8), (0, 8, 0), (5, 0, 0)])
-def test_a_minimum_is_held_out_but_never_more_than_half(num_items: int, minimum: int, expected: int) -> None:
+@pytest.mark.parametrize(("num_items", "minimum", "expected"), [(100, 8, 8), (79, 8, 7), (10, 8, 1), (1, 8, 0), (2, 8, 1), (30, 8, 3), (0, 8, 0), (5, 0, 0)])
+def test_a_minimum_is_held_out_but_never_too_much_of_a_small_source(num_items: int, minimum: int, expected: int) -> None:
     train, validation = split(ITEMS[:num_items], 1e-9, minimum)
     assert (len(train), len(validation)) == (num_items - expected, expected)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.3, 0.6])
+def test_a_larger_share_holds_out_more_of_a_small_source_too(share: float) -> None:
+    train, validation = split(ITEMS[:40], share, 8)
+    more = split(ITEMS[:40], share + 0.2, 8)[1]
+    assert set(validation) <= set(more)
+    assert len(validation) >= max(4, 40 * share / 2)
+    assert len(train) + len(validation) == 40
 
 
 def test_a_share_of_zero_holds_out_nothing() -> None:

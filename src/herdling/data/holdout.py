@@ -49,9 +49,9 @@ def hold_out(
 ) -> Iterator[tuple[Split, T]]:
     """Yield each item with its split: the one that is `decided` for it, else by the digest of its group.
 
-    About `share` of the groups are held out, but at least `minimum` (at most half), none when `share` is 0. Items of one group (one text, one opening question)
-    stay together. The groups with the lowest digests are held out, so that a larger share holds out what a smaller one did, and more; the `minimum` lowest wait
-    in memory until the end.
+    About `share` of the groups are held out, but at least `minimum` (for which no more than a tenth of them is taken, or one of two to ten); none when `share`
+    is 0 or there is one group only. Items of one group (one text, one opening question) stay together. The groups with the lowest digests are held out, so that
+    a larger share holds out what a smaller one did, and more; the `minimum` lowest wait in memory until the end.
     """
     lowest: dict[float, list[T]] = {}
     num_groups: set[float] | None = set()  # counted only until it is clear that there are enough
@@ -63,7 +63,7 @@ def hold_out(
         place = _place(group(item))
         if num_groups is not None:
             num_groups.add(place)
-            if len(num_groups) >= 2 * minimum:
+            if len(num_groups) >= 10 * minimum:
                 num_groups = None
         if place in lowest:
             lowest[place].append(item)
@@ -77,9 +77,10 @@ def hold_out(
         else:
             waiting = [item]
         yield from (("validation" if place < share else "train", each) for each in waiting)
-    certain = minimum if num_groups is None else len(num_groups) // 2
+    few = len(num_groups) if num_groups is not None else None
+    certain = minimum if few is None else min(minimum, max(few // 10, int(few > 1)))
     for rank, place in enumerate(sorted(lowest)):
-        held = share > 0 and (rank < certain or (num_groups is None and place < share))
+        held = share > 0 and few != 1 and (rank < certain or place < share)
         yield from (("validation" if held else "train", each) for each in lowest[place])
 
 

@@ -48,7 +48,7 @@ class PrepareData:
     validation_share: Annotated[float, Field(ge=0, lt=1)] = 0.01
     """Share of the documents (and of the dialogs, by opening question) that is kept out of training; 0 holds out none. The starter brings its own split."""
     min_validation_documents: Annotated[int, Field(ge=0)] = 8
-    """Hold out at least this many documents of a source, at most half of it."""
+    """Hold out at least this many documents of a source, but no more than a tenth of them for it (one of two to ten)."""
     max_dropped_share: Annotated[float, Field(ge=0, le=1)] = 0.05
     """Fail when more than this share of a source's rows must be set aside (binary files, broken rows, ...); duplicates do not count."""
 
