@@ -38,10 +38,10 @@ docs: $(VENV)/.dev ## Build the documentation; a warning is an error
 	@echo "docs/_build/html/index.html"
 
 bench: $(VENV)/.dev ## Time and check against the peers, on the CPU (minutes)
-	$(BIN)/python -m benchmarks
+	@for script in benchmarks/bench_*.py; do echo "$$script"; $(BIN)/python $$script || exit 1; done
 
 bench-gpu: $(VENV)/.dev ## The same on one GPU
-	$(BIN)/python -m benchmarks --gpu
+	@for script in benchmarks/gpu_*.py; do [ -e "$$script" ] || { echo "there are none yet"; exit 1; }; echo "$$script"; $(BIN)/python $$script || exit 1; done
 
 clean: ## Remove what can be made again; runs/ stays
 	rm -rf $(VENV) build docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -16,7 +16,6 @@ from herdling.base.artifact import Artifact
 from herdling.base.records import read_jsonl
 
 Row = Mapping[str, Any]
-MAX_ANSWERS = 4000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +70,7 @@ def read_run(artifacts: Sequence[Artifact], *, title: str, description: str = ""
     for artifact in artifacts:
         if artifact.kind == "evaluation":
             scores |= read_scores(artifact.folder)
-            answers += read_rows(artifact.folder / "answers.jsonl", MAX_ANSWERS)
+            answers += read_rows(artifact.folder / "answers.jsonl")
     last = max(artifacts, key=lambda artifact: str(artifact.manifest.get("finished", ""))).manifest
     return RunCard(
         title=title,
