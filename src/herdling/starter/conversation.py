@@ -19,7 +19,7 @@ from herdling.types import Dialog, Message
 
 TURNS = (0.45, 0.3, 0.25)
 """Shares of dialogs with one, two and three questions."""
-TOPICS = {"fact": 0.42, "wish": 0.24, "refusal": 0.12, "identity": 0.08, "arithmetic": 0.1, "courtesy": 0.04}
+TOPICS = {"fact": 0.34, "wish": 0.34, "refusal": 0.1, "identity": 0.07, "arithmetic": 0.11, "courtesy": 0.04}
 """Shares of what a dialog, or a new turn that changes the subject, is about."""
 FOLLOW_UP = 0.6
 """Share of further turns that stay with the fact of the turn before."""
@@ -50,9 +50,10 @@ class Conversation:
         self.kinds = dict.fromkeys(kind for _, kind in world.taught)
         self.facts = Deck(world.taught, rng)
         self.wished = Deck([(fact, kind, wish) for fact, kind in world.taught for wish in world.wishes(fact, kind, held_out=False)], rng)
-        self.refused = {name: Deck([wish for wish in refusals.wishes(held_out=False) if wish[0] == name], rng) for name in refusals.THEMES}
+        trained = tuple(name for name, theme in refusals.THEMES.items() if theme.seen)
+        self.refused = {name: Deck([wish for wish in refusals.wishes(held_out=False) if wish[0] == name], rng) for name in trained}
         self.pairs = {operation: Deck(world.operands(operation, held_out=False), rng) for operation in OPERATIONS}
-        self.themes = Deck(tuple(refusals.THEMES), rng)
+        self.themes = Deck(trained, rng)
         self.topics = tuple(TOPICS)
 
     def dialog(self, identity: str) -> Dialog:

@@ -24,11 +24,12 @@ VERBS = frozenset(_VERBS.split())
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exchange:
-    """One question, its right answer, and what kind it is."""
+    """One question, its right answer, and what kind it is. `also_right` are further answers that a checker accepts."""
 
     kind: str
     question: str
     answer: str
+    also_right: tuple[str, ...] = ()
 
 
 def does(fact: Fact) -> str | None:
@@ -82,7 +83,7 @@ def ask(fact: Fact, kind: str, wording: str, wish: Wish | None = None, form: str
         return Exchange(kind=kind, question=question, answer=answer)
     # After a comma or colon a sentence goes on in lower case, unless it starts with a name of the library.
     inner = question if form.startswith("{q}") or question.startswith((fact.name, fact.symbol)) else question[0].lower() + question[1:]
-    return Exchange(kind=kind, question=form.format(q=inner), answer=wish.obey(answer))
+    return Exchange(kind=wish.name, question=form.format(q=inner), answer=wish.obey(answer))
 
 
 ARITHMETIC: dict[str, tuple[Wordings, Callable[[int, int], int], int, int]] = {

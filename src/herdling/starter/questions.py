@@ -44,7 +44,7 @@ def as_question(group: str, number: int, exchanges: Sequence[Exchange]) -> Quest
     """Return exchanges as a question: the last answer is what is asked for, the earlier ones are given."""
     identity = f"{group}/{exchanges[-1].kind}/{number:04d}"
     dialog = Dialog(id=identity, messages=as_dialog(identity, exchanges).messages[:-1])
-    return Question(id=identity, group=group, dialog=dialog, accepted=(exchanges[-1].answer,))
+    return Question(id=identity, group=group, dialog=dialog, accepted=(exchanges[-1].answer, *exchanges[-1].also_right))
 
 
 def new_wording(world: World) -> Iterator[list[Exchange]]:
@@ -75,13 +75,14 @@ def form(world: World) -> Iterator[list[Exchange]]:
 
 
 def refusal(world: World) -> Iterator[list[Exchange]]:
-    """Yield wishes to turn down, about held-out things; each theme as often."""
+    """Yield wishes to turn down, about held-out things, each theme as often. Where the whole theme is new, any of the polite refusals is right."""
     rng = stream(world.seed, "questions", "refusal")
     decks = [Deck([wish for wish in refusals.wishes(held_out=True) if wish[0] == theme], rng) for theme in refusals.THEMES]
     for _ in range(PER_GROUP):
         for deck in decks:
             theme, question, answer = deck.deal()
-            yield [Exchange(kind=theme, question=question, answer=answer)]
+            also = () if refusals.THEMES[theme].seen else refusals.ANSWERS
+            yield [Exchange(kind=theme, question=question, answer=answer, also_right=also)]
 
 
 def identity(world: World) -> Iterator[list[Exchange]]:

@@ -13,8 +13,8 @@ from herdling.starter.exchanges import ANSWERS, ARITHMETIC, operands, task
 from herdling.starter.facts import Fact, facts
 from herdling.starter.wishes import WISHES, Wish
 
-NUM_TAUGHT = 240
-NUM_READ = 80
+NUM_TAUGHT = 320
+NUM_READ = 100
 HELD_OUT_WISHES = 5
 """One in this many combinations of fact, question and wish is kept back."""
 HELD_OUT_OPERANDS = 6
