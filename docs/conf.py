@@ -12,6 +12,7 @@ import reference_pages
 
 project = "herdling"
 author = "the herdling authors"
+copyright = "the herdling authors, Apache-2.0"
 release = version = installed_version("herdling")
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]

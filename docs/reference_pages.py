@@ -159,7 +159,7 @@ def commands_page() -> str:
     runner = CliRunner()
 
     def help_of(*words: str) -> str:
-        text = runner.invoke(app, [*words, "--help"], prog_name="herdling", terminal_width=100, env={"COLUMNS": "100", "NO_COLOR": "1"}).output
+        text = runner.invoke(app, [*words, "--help"], prog_name="herdling", terminal_width=84, env={"COLUMNS": "84", "NO_COLOR": "1"}).output
         return dedent("\n".join(line.rstrip() for line in text.splitlines())).strip("\n")
 
     names = get_command(app).list_commands(None)  # type: ignore[attr-defined, arg-type]

@@ -12,9 +12,11 @@ import typer
 from typer.testing import CliRunner
 
 from herdling.base.artifact import Artifact, read_artifact, write_json_atomic
-from herdling.base.errors import HerdlingError, LineageError
+from herdling.base.errors import DataError, HerdlingError, LineageError
 from herdling.cli.show import show
 from herdling.cli.training_rows import parents
+from herdling.data.first_rows import keep_first_rows, plain_rows, read_first_rows
+from herdling.recipe import run
 from herdling.report.batch import decoded_rows, draw_row
 from herdling.report.curves import Curve, CurveChart
 from herdling.report.terminal import draw_chart
@@ -78,6 +80,25 @@ def test_batch_of_what_was_not_trained_says_so(made_run: list[Artifact]) -> None
         shown(made_run[0].folder, "--batch")
 
 
+def test_batch_of_tokens_is_the_text_with_its_borders(tmp_path: Path) -> None:
+    (tmp_path / "text").mkdir()
+    for name in ("one", "two", "three", "four"):
+        (tmp_path / "text" / f"{name}.txt").write_text(f"This is the text called {name}: <|eot_id|> is plain. " * 40)
+    recipe = tmp_path / "mini.toml"
+    recipe.write_text(
+        f'[stages.prepare_data]\nsources = {{ own = "{tmp_path / "text"}" }}\n[stages.train_tokenizer]\ndata = "@prepare_data"\nvocab_size = 300\n'
+        '[stages.tokenize]\ndata = "@prepare_data"\ntokenizer = "@train_tokenizer"\n'
+    )
+    tokens = run(recipe, runs=tmp_path / "runs")["tokenize"].folder
+    (row,) = json.loads(shown(tokens, "--batch", "--rows", "1", "--json"))
+    assert row[0] == {"id": row[0]["id"], "text": "<|begin_of_text|>", "document": 0, "supervised": False}
+    assert all(token["supervised"] for token in row[1:] if token["text"] != "<|begin_of_text|>")
+    said = "".join(token["text"] for token in row)
+    assert "This is the text called" in said
+    assert "<|eot_id|> is plain" in said
+    assert "256 supervised" in shown(tokens, "--batch", "--rows", "1") or "255 supervised" in shown(tokens, "--batch", "--rows", "1")
+
+
 def test_a_run_that_was_moved_finds_its_parents_beside_it(made_run: list[Artifact], tmp_path: Path) -> None:
     (tmp_path / "quickstart").rename(tmp_path / "moved")
     assert parents(read_artifact(tmp_path / "moved" / "tokenize")) == {
@@ -99,7 +120,7 @@ def test_a_token_is_supervised_where_an_earlier_position_was_trained_to_say_it()
         document_ids=torch.tensor([[0, 0, 1, 1], [0, 0, -1, -1]]),
     )
     letters = SimpleNamespace(token_text=lambda token: "_abcde"[token])
-    first, second = decoded_rows(batch, letters)  # type: ignore[arg-type]
+    first, second = decoded_rows(plain_rows(batch), letters)  # type: ignore[arg-type]
     assert [(token.text, token.document, token.supervised) for token in first] == [
         ("a", 0, False),
         ("b", 0, True),
@@ -109,6 +130,18 @@ def test_a_token_is_supervised_where_an_earlier_position_was_trained_to_say_it()
     ]
     assert "".join(token.text for token in second) == "ab"
     assert draw_row(first, 0).plain == "row 0: 5 tokens, 3 supervised, 2 documents\nabcde\n"
+
+
+def test_first_rows_are_kept_once_as_they_were(tmp_path: Path) -> None:
+    def batch(token: int) -> Batch:
+        numbers = torch.full((6, 2), token)
+        return Batch(input_ids=numbers, labels=numbers, loss_mask=numbers > 0, position_ids=numbers, document_ids=numbers)
+
+    keep_first_rows(tmp_path, SimpleNamespace(batches=lambda step: iter([batch(7), batch(8)])))
+    keep_first_rows(tmp_path, SimpleNamespace(batches=lambda step: iter([batch(9)])))  # goes on after an interruption
+    assert read_first_rows(tmp_path) == {"input_ids": [[7, 7]] * 4, "labels": [[7, 7]] * 4, "loss_mask": [[1, 1]] * 4, "document_ids": [[7, 7]] * 4}
+    with pytest.raises(DataError, match="keeps no rows of training"):
+        read_first_rows(tmp_path / "elsewhere")
 
 
 def test_terminal_chart_begins_high_and_ends_low_for_a_falling_curve() -> None:

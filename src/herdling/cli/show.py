@@ -1,6 +1,6 @@
 """`herdling show ARTIFACT`: what it is, what it was made from, its settings, curves and samples, and the batches it was trained on.
 
-Reads a run's folder, one artifact, a model folder of Hugging Face, or a recipe. Starts without torch; only `--batch` needs it.
+Reads a run's folder, one artifact, a model folder of Hugging Face, or a recipe. Starts without torch; `--batch` of tokens needs it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from rich.text import Text
 from herdling.base.artifact import Artifact, is_artifact, read_artifact
 from herdling.base.errors import DataError, LineageError
 from herdling.base.units import format_seconds
-from herdling.cli.training_rows import first_batch, parents
+from herdling.cli.training_rows import first_rows, parents
 from herdling.recipe import load_recipe
 from herdling.report.batch import decoded_rows, draw_row
 from herdling.report.card import StageCard, read_stage
@@ -32,7 +32,7 @@ NUM_SAMPLES = 5
 def show(
     path: Annotated[Path, typer.Argument(metavar="ARTIFACT", help="A run's folder, an artifact in it, a model folder, or a recipe.")],
     batch: Annotated[bool, typer.Option("--batch", help="Show a training batch, coloured by document and loss mask.")] = False,
-    rows: Annotated[int, typer.Option("--rows", min=1, help="Rows of the batch to show.")] = 2,
+    rows: Annotated[int, typer.Option("--rows", min=1, max=4, help="Rows of the batch to show.")] = 2,
     as_json: Annotated[bool, typer.Option("--json", help="Write it for a program.")] = False,
 ) -> None:
     """Show what an artifact is: lineage, settings, curves, samples."""
@@ -105,13 +105,12 @@ def read_settings(path: Path) -> Any:
 
 def show_batch(console: Console, artifact: Artifact, num_rows: int, *, as_json: bool) -> None:
     """Show the first rows that an artifact was trained on."""
-    batch, tokenizer = first_batch(artifact, num_rows)
-    decoded = decoded_rows(batch, tokenizer)
+    decoded = decoded_rows(*first_rows(artifact))[:num_rows]
     if as_json:
         _write_json([[{"id": t.id, "text": t.text, "document": t.document, "supervised": t.supervised} for t in row] for row in decoded])
         return
     for number, row in enumerate(decoded):
-        console.print(draw_row(row, number), soft_wrap=True)
+        console.print(draw_row(row, number), soft_wrap=True, end="")
     console.print(Text.assemble(("green", "bold green"), " = supervised, ", ("grey", "grey62"), " = only read; the background changes with the document"))
 
 

@@ -1,46 +1,30 @@
-"""The rows that an artifact was trained on, for `herdling show --batch`.
-
-They are made by the very code that training used: a training stage offers them as `rows(run)`, a tokens artifact is packed as for validation. So what is shown
-is what was trained on. Costs loading the tokenizer, and torch.
-"""
+"""The rows that an artifact was trained on, for `herdling show --batch`: those that the stage kept, or the first of a tokens artifact. Loads the tokenizer."""
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from herdling.base.artifact import Artifact, is_artifact, read_artifact
-from herdling.base.decode import decode
 from herdling.base.errors import DataError, LineageError
-from herdling.stages.registry import StageRun, stage_class
+from herdling.data.first_rows import Rows, plain_rows, read_first_rows
 
 if TYPE_CHECKING:
-    from herdling.tokenizer.base import Tokenizer
-    from herdling.types import Batch
+    from herdling.tokenizer import Tokenizer
 
 
-def first_batch(artifact: Artifact, num_rows: int) -> tuple[Batch, Tokenizer]:
-    """Return the first rows that an artifact was (or would be) trained on, and the tokenizer that reads them.
+def first_rows(artifact: Artifact) -> tuple[Rows, Tokenizer]:
+    """Return the first rows that an artifact was trained on (of tokens: would be), and the tokenizer that reads them.
 
     Raises:
-        LineageError: what it was made from is gone.
-        DataError: no rows of tokens are behind this kind of artifact.
+        DataError: no rows of tokens are behind this artifact.
+        LineageError: the tokenizer that made the tokens is gone.
     """
     from herdling.tokenizer import load_tokenizer
 
     if artifact.kind == "tokens":
-        return _tokens_batch(artifact, num_rows), load_tokenizer(_parent_of_kind(artifact, "tokenizer"))
-    kind, where = artifact.manifest["kind"], str(artifact.folder)
-    stage: Any = decode(stage_class(kind, where), artifact.manifest["settings"], where)
-    if not hasattr(stage, "rows"):
-        raise DataError(f"{artifact.folder}: a {artifact.kind} made by {kind} was not trained on rows of tokens. Look at a model or at tokens")
-    inputs = parents(artifact)
-    with tempfile.TemporaryDirectory() as scratch:
-        known = {reference: read_artifact(path) for reference, path in inputs.items() if is_artifact(path)}
-        run = StageRun(name=artifact.folder.name, folder=Path(scratch), seed=artifact.manifest["seed"], inputs=inputs, artifacts=known)
-        source = stage.rows(run)
-        return source.rows(0, min(num_rows, source.num_rows)), load_tokenizer(artifact.folder)
+        return _tokens_rows(artifact), load_tokenizer(_parent_of_kind(artifact, "tokenizer"))
+    return read_first_rows(artifact.folder), load_tokenizer(artifact.folder)
 
 
 def parents(artifact: Artifact) -> dict[str, Path]:
@@ -61,7 +45,7 @@ def _parent_of_kind(artifact: Artifact, kind: str) -> Path:
     raise LineageError(f"{artifact.folder}: names no {kind} that it was made with")
 
 
-def _tokens_batch(artifact: Artifact, num_rows: int, sequence_length: int = 256) -> Batch:
+def _tokens_rows(artifact: Artifact, sequence_length: int = 256) -> Rows:
     from herdling.data.packing import DocumentRows
     from herdling.data.token_shards import TokenShards
 
@@ -69,4 +53,4 @@ def _tokens_batch(artifact: Artifact, num_rows: int, sequence_length: int = 256)
     if folder is None:
         raise DataError(f"{artifact.folder}: holds no tokens to train on")
     rows = DocumentRows(TokenShards(folder), sequence_length=sequence_length)
-    return rows.rows(0, min(num_rows, rows.num_rows))
+    return plain_rows(rows.rows(0, min(4, rows.num_rows)))

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from herdling.data.first_rows import COLUMNS, Rows
+
 if TYPE_CHECKING:
     from herdling.tokenizer.base import Tokenizer
-    from herdling.types import Batch
 
 # One background for each document of a row, in turn.
 DOCUMENT_STYLES = ("on grey11", "on grey23")
@@ -27,24 +28,24 @@ class ShownToken:
     supervised: bool
 
 
-def decoded_rows(batch: Batch, tokenizer: Tokenizer) -> list[list[ShownToken]]:
+def decoded_rows(rows: Rows, tokenizer: Tokenizer) -> list[list[ShownToken]]:
     """Return for each row its tokens without the padding.
 
     `labels[t]` is the token after position t, so token t is supervised where `loss_mask[t - 1]` is True. A label that is no input (the last of a row) is
     added at the end where it is supervised.
     """
-    rows = []
-    for ids, labels, mask, documents in zip(*(tensor.tolist() for tensor in (batch.input_ids, batch.labels, batch.loss_mask, batch.document_ids)), strict=True):
-        wanted = [False, *mask[:-1]]
+    decoded = []
+    for ids, labels, mask, documents in zip(*(rows[name] for name in COLUMNS), strict=True):
+        wanted = [0, *mask[:-1]]
         shown = [
-            ShownToken(id=token, text=tokenizer.token_text(token), document=document, supervised=supervised)
+            ShownToken(id=token, text=tokenizer.token_text(token), document=document, supervised=bool(supervised))
             for token, document, supervised in zip(ids, documents, wanted, strict=True)
             if document != PADDING
         ]
         if mask[-1]:
             shown.append(ShownToken(id=labels[-1], text=tokenizer.token_text(labels[-1]), document=documents[-1], supervised=True))
-        rows.append(shown)
-    return rows
+        decoded.append(shown)
+    return decoded
 
 
 def draw_row(row: Sequence[ShownToken], number: int) -> Text:

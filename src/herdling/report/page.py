@@ -80,13 +80,13 @@ def markdown_page(card: RunCard) -> str:
     tables += [stages_table(card)]
     tables += [table for stage in card.stages if (table := mixture_table(stage))]
     parts = [f"# {markdown_text(card.title)}", markdown_text(card.description), markdown_text(headline(card))]
-    parts += [f"- {markdown_text(name)}: {markdown_text(value)}" for name, value in facts(card)]
+    parts += ["\n".join(f"- {markdown_text(name)}: {markdown_text(value)}" for name, value in facts(card))]
     parts += [f"## {markdown_text(table.title)}\n\n{table.to_markdown()}" for table in tables]
     parts += _markdown_answers(asked(card.answers))
     parts += ["## Ledger: what became of every row", *_titled(table for stage in card.stages if (table := ledger_table(stage)))]
     parts += ["## Lineage", "\n".join(f"    {line}" for line in lineage_lines(card.stages))]
     parts += ["## Settings", *_titled(table for stage in card.stages if (table := settings_table(stage)))]
-    return "\n\n".join(part for part in parts if part).replace("\n\n- ", "\n- ") + "\n"
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def headline(card: RunCard) -> str:
