@@ -74,10 +74,11 @@ def tiny_schedule(num_steps: int, rows: int = 8, sequence_length: int = 16, **co
 
 def tiny_loop(folder: Path, *, num_steps: int = 30, dtype: torch.dtype = torch.float32, model: TinyModel | None = None, **changes: Any) -> Loop:
     model = TinyModel() if model is None else model
+    score = changes.pop("score", None) or model.score
     rows: Callable[[int], NoiseRows] = lambda length: NoiseRows(sequence_length=length)  # noqa: E731
     schedule = changes.pop("schedule", None) or tiny_schedule(num_steps)
     parts: dict[str, Any] = {
-        "score": model.score,
+        "score": score,
         "objective": NextToken(),
         "feed": ScheduledFeed(schedule, rows),
         "schedule": schedule,

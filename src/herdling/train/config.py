@@ -58,3 +58,23 @@ class CheckpointConfig:
     """Also save after each so many steps."""
     keep: Annotated[int, Volatile()] = 2
     """How many checkpoints stay on disk: the newest, and ones to fall back on."""
+
+
+@settings
+class LoopConfig:
+    """How the loop runs: on what, in which pieces, and how carefully."""
+
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to compute. Auto: the first there is of cuda, mps, cpu."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of weights and activations; beside bfloat16 the optimizer keeps float32 masters and float32 gradients (Llama 3, section 3.3.4). Auto: what is faster."""
+    compile: bool = False
+    """Compile the blocks: costs 20 to 80 s at the start (less when it was done before), then a step takes 5 to 25 % less."""
+    micro_batch_tokens: int = 4096
+    """Tokens in one forward. A step's rows run in pieces of this size (at least a row); the result is the same up to rounding, the memory is not."""
+    validations: Annotated[int, Volatile()] = 6
+    """How often held-out text is measured, evenly over the run, the last time at its end. 0: only at the end."""
+    guard: GuardConfig = GuardConfig()
+    """When to skip a step."""
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    """When to save training state."""

@@ -23,15 +23,14 @@ from herdling.base.errors import CheckpointError, TrainingError
 from herdling.base.progress import Progress, SilentProgress
 from herdling.checkpoint.training import Checkpoints
 from herdling.train.config import CheckpointConfig, GuardConfig
+from herdling.train.forward import Score
 from herdling.train.guard import Guard
 from herdling.train.losses import Objective
 from herdling.train.metrics import Meter, MetricsLog, peak_flops, peak_memory
 from herdling.train.optim import Optimizer
 from herdling.train.recorder import Recorder, RunState, Validate
 from herdling.train.schedule import Schedule
-from herdling.types import Batch, Scores
-
-Score = Callable[[Batch], Scores]
+from herdling.types import Batch
 
 
 class Feed(Protocol):

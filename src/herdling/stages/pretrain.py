@@ -1,0 +1,131 @@
+"""The stage pretrain: a Llama from random weights, trained to predict the next token of a mixture of sources.
+
+Reads token shards and their tokenizer; writes a model folder (Hugging Face's form) with `metrics.jsonl`, `ledger.json` (what was drawn from each source) and
+`samples.jsonl` (how it continues held-out texts).
+"""
+
+from __future__ import annotations
+
+from dataclasses import field
+from typing import Annotated
+
+from pydantic import Field
+
+from herdling.base.artifact import remove
+from herdling.base.decode import Volatile
+from herdling.base.ledger import Ledger
+from herdling.base.records import write_jsonl
+from herdling.base.seeds import stream_seed
+from herdling.base.units import parse_count
+from herdling.model.config import LlamaConfig
+from herdling.stages.registry import StageRun, TokenizerInput, TokensInput, stage
+from herdling.train.config import LoopConfig, OptimizerConfig, ScheduleConfig
+
+SAMPLE_TOKENS = 24
+
+
+@stage("pretrain", output="model")
+class Pretrain:
+    """Train from scratch (Llama 1, section 2; Llama 2, section 2.2; Llama 3, section 3.4.1): rows cut from documents of sources drawn by proportion, each
+    document apart from its neighbours, AdamW, warm-up and cosine over the tokens of the run, clipping at 1.
+    """
+
+    tokens: TokensInput
+    """The texts as tokens: the output of tokenize."""
+    tokenizer: TokenizerInput
+    """The tokenizer that made them; it is saved with the model."""
+    size: str = "1M"
+    """How large: a number of parameters such as `1M` or `15M`, shaped by the dial of small models, or a size of the papers such as `llama2-7b`."""
+    model: LlamaConfig | None = None
+    """The exact shape, in place of `size`. `vocab_size` must hold the tokenizer's ids."""
+    num_tokens: str | None = None
+    """How many tokens to train on, such as `4M` or `1.4T`. Unset: what the paper or the dial gives the size."""
+    sources: dict[str, float] = field(default_factory=dict)
+    """Name of a source -> its weight in the mixture (Llama 1, table 1). Empty: each source by its size."""
+    max_epochs: Annotated[float, Field(gt=0)] = 4.0
+    """No source is repeated more often; what it lacks is spread over the others. Llama 1 saw most text once, books and Wikipedia about twice."""
+    sequence_length: int | None = None
+    """Tokens in a row. Unset: 2,048, 4,096 or 8,192 as in the papers, or the dial's."""
+    batch: str | None = None
+    """Tokens in a step: a count such as `4M`, or a ramp such as `0:4M@4096 252B:8M@8192 2.87T:16M@8192` (Llama 3, section 3.4.1). Unset: the size's."""
+    optimizer: OptimizerConfig = OptimizerConfig()
+    """AdamW."""
+    schedule: ScheduleConfig = ScheduleConfig()
+    """The course of the learning rate."""
+    loop: LoopConfig = LoopConfig()
+    """How the loop runs."""
+    validation_tokens: Annotated[int, Volatile(), Field(ge=1)] = 16_384
+    """How many held-out tokens of each source are measured during training. The stage evaluate measures all."""
+
+    def run(self, run: StageRun) -> None:
+        """Lay out the run, train, save."""
+        from herdling.checkpoint.huggingface import save_model
+        from herdling.data.mixture import Mixture, mixture_report, plan_mixture
+        from herdling.data.packing import TokenRows
+        from herdling.data.token_shards import open_shards
+        from herdling.evals.likelihood import likelihood
+        from herdling.generate.loaded import load
+        from herdling.model.precision import prepare_device
+        from herdling.model.transformer import Llama
+        from herdling.tokenizer import load_tokenizer
+        from herdling.train.feed import ScheduledFeed
+        from herdling.train.losses import NextToken
+        from herdling.train.schedule import plan_schedule
+        from herdling.train.size import size_of
+        from herdling.train.start import train_llama
+
+        where, seed = f"stages.{run.name}", stream_seed(run.seed, run.name)
+        tokenizer = load_tokenizer(run.input(self.tokenizer))
+        run.record(tokenizer=tokenizer.fingerprint)
+        train = open_shards(run.input(self.tokens), "train", tokenizer=tokenizer.fingerprint)
+        held_out = open_shards(run.input(self.tokens), "validation", tokenizer=tokenizer.fingerprint)
+
+        size = size_of(self.size, vocab_size=tokenizer.vocab_size, config=self.model, where=where)
+        num_tokens = parse_count(self.num_tokens or size.num_tokens, where=f"{where}.num_tokens")
+        schedule = plan_schedule(self.schedule, num_tokens=num_tokens, batch=self.batch or size.batch, sequence_length=self.sequence_length, where=where)
+        plans = plan_mixture(
+            {name: shards.num_tokens for name, shards in train.items()},
+            self.sources,
+            total_tokens=schedule.num_tokens,
+            max_epochs=self.max_epochs,
+            where=f"{where}.sources",
+        )
+
+        def rows(length: int) -> TokenRows:
+            mixture = Mixture(plans, num_rows=-(-schedule.num_tokens // length), seed=seed)
+            return TokenRows(train, mixture, sequence_length=length, seed=seed)
+
+        def validate() -> dict[str, float]:
+            window, limit = schedule.phases[-1].sequence_length, self.validation_tokens
+            return {name: likelihood(model, shards, window=window, max_tokens=limit).bits_per_byte for name, shards in held_out.items()}
+
+        device = prepare_device(self.loop.device, self.loop.dtype)
+        model = Llama(size.config)
+        model.init_weights(stream_seed(seed, "weights"))
+        feed = ScheduledFeed(schedule, rows)
+        trained = train_llama(
+            model,
+            NextToken(),
+            feed,
+            schedule=schedule,
+            optimizer=self.optimizer,
+            lr=self.optimizer.lr or size.lr,
+            loop=self.loop,
+            device=device,
+            folder=run.folder,
+            validate=validate if held_out else None,
+            progress=run.progress,
+            stop_requested=run.stop_requested,
+        )
+        run.summary |= {"parameters": size.config.num_parameters(), **trained}
+        save_model(run.folder, model, tokenizer)
+
+        ledger = Ledger(run.name)
+        last = rows(schedule.phases[-1].sequence_length)
+        ledger.counts["mixture"] = mixture_report(last.mixture, position=last.num_rows, sequence_length=last.sequence_length)
+        ledger.write(run.folder / "ledger.json")
+        loaded = load(run.folder)
+        prompts = [tokenizer.decode(shards.document(0)[:SAMPLE_TOKENS].tolist()) for shards in (held_out or train).values()]
+        samples = ({"prompt": prompt, "completion": loaded.generate(prompt, max_tokens=64, temperature=0.6, top_p=0.9, seed=run.seed)} for prompt in prompts)
+        write_jsonl(run.folder / "samples.jsonl", samples)
+        remove(run.folder / "checkpoints")

@@ -1,0 +1,121 @@
+"""The stage sft: a base model learns to answer, from dialogs, with the loss on answers only.
+
+Reads a model folder and the dialogs of a data artifact; writes a model folder with its chat template, `ledger.json`, `metrics.jsonl` and `samples.jsonl`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Literal
+
+from herdling.base.artifact import remove
+from herdling.base.ledger import Ledger
+from herdling.base.records import dialog_from_row, read_jsonl, write_jsonl
+from herdling.base.seeds import stream_seed
+from herdling.stages.registry import DataInput, ModelInput, StageRun, stage
+from herdling.train.config import LoopConfig, OptimizerConfig, ScheduleConfig
+from herdling.types import Dialog
+
+NUM_SAMPLES = 4
+
+
+@stage("sft", output="model")
+class Sft:
+    """Fine-tune on dialogs (Llama 2, section 3.1): whole dialogs packed into rows, each apart from its neighbours; loss on answers and on the token that ends
+    them, none on prompts; two epochs, AdamW with weight decay 0.1, cosine from a small learning rate, 64 rows a step.
+    """
+
+    model: ModelInput
+    """The model to begin with: the output of pretrain, or a model folder."""
+    data: DataInput
+    """Where the dialogs are: the output of prepare_data."""
+    chat_format: Literal["llama2", "llama3", "llama3.1"] | None = None
+    """How a dialog is written as tokens. Unset: by the tokenizer's family, `llama2` or `llama3.1`."""
+    epochs: int = 2
+    """How often each dialog is seen (Llama 2, section 3.1)."""
+    sequence_length: int | None = None
+    """Tokens in a row. Unset: the model's context, 4,096 in the paper."""
+    batch_rows: int | None = None
+    """Rows in a step. Unset: 64 for a size of the papers (Llama 2, section 3.1), fewer for a small model, so that a small set still makes enough steps."""
+    too_long: Literal["drop", "truncate"] = "drop"
+    """What becomes of a dialog that is longer than a row."""
+    max_dropped_share: float = 0.05
+    """Fail when more than this share of the dialogs cannot be used."""
+    optimizer: OptimizerConfig = OptimizerConfig()
+    """AdamW. Peak learning rate when unset: 2e-5 for a size of the papers (Llama 2, section 3.1), the dial's for a small model."""
+    schedule: ScheduleConfig = ScheduleConfig()
+    """Cosine in the paper; warm-up and floor are not printed there, so they are those of pre-training."""
+    loop: LoopConfig = LoopConfig()
+    """How the loop runs."""
+
+    def run(self, run: StageRun) -> None:
+        """Encode, pack, train, save."""
+        from torch import float32
+
+        from herdling.checkpoint.huggingface import load_model, save_model
+        from herdling.data.dialog_rows import DialogRows, encode_dialogs
+        from herdling.generate.loaded import load
+        from herdling.model.precision import prepare_device
+        from herdling.tokenizer import load_tokenizer
+        from herdling.tokenizer.chat_format import chat_format
+        from herdling.train.feed import ScheduledFeed
+        from herdling.train.forward import scorer
+        from herdling.train.losses import NextToken
+        from herdling.train.schedule import plan_schedule
+        from herdling.train.size import size_of
+        from herdling.train.start import train_llama
+        from herdling.train.validation import rows_bits_per_byte
+
+        where, seed = f"stages.{run.name}", stream_seed(run.seed, run.name)
+        tokenizer = load_tokenizer(run.input(self.model))
+        template = chat_format(tokenizer, self.chat_format)
+        run.record(tokenizer=tokenizer.fingerprint, chat_template=template.fingerprint)
+
+        device = prepare_device(self.loop.device, self.loop.dtype)
+        model = load_model(run.input(self.model), dtype=float32)
+        size = size_of("", vocab_size=tokenizer.vocab_size, config=model.config, where=where)
+        length = self.sequence_length or model.config.max_position_embeddings
+        ledger = Ledger(run.name)
+        encoded = encode_dialogs(dialogs_of(run.input(self.data), "train"), template, ledger, sequence_length=length, too_long=self.too_long)
+        ledger.check(self.max_dropped_share)
+        rows = DialogRows(encoded, sequence_length=length, epochs=self.epochs, seed=seed, pad_id=tokenizer.pad_id)
+        batch = (self.batch_rows or size.sft_rows) * length
+        steps = -(-rows.num_rows * length // batch)
+        schedule = plan_schedule(self.schedule, num_tokens=steps * batch, batch=str(batch), sequence_length=length, where=where)
+
+        held_out = encode_dialogs(dialogs_of(run.input(self.data), "validation"), template, Ledger("validation"), sequence_length=length)
+        answers = DialogRows(held_out, sequence_length=length, epochs=1, seed=0, pad_id=tokenizer.pad_id) if len(held_out.ends) else None
+        num_bytes = len(tokenizer.decode_bytes(held_out.ids[held_out.trained].tolist()))
+        trained = train_llama(
+            model,
+            NextToken(),
+            ScheduledFeed(schedule, lambda _: rows),
+            schedule=schedule,
+            optimizer=self.optimizer,
+            lr=self.optimizer.lr or size.sft_lr,
+            loop=self.loop,
+            device=device,
+            folder=run.folder,
+            validate=(lambda: {"answers": rows_bits_per_byte(scorer(model), answers, num_bytes, device.device)}) if answers else None,
+            progress=run.progress,
+            stop_requested=run.stop_requested,
+        )
+        run.summary |= {"dialogs": ledger.kept, "epochs": self.epochs, "tokens_supervised": ledger.counts["tokens supervised"], **trained}
+        save_model(run.folder, model, tokenizer, template)
+
+        ledger.counts["rows filled"] = round(rows.fill, 4)
+        ledger.write(run.folder / "ledger.json")
+        questions = [Dialog(id=dialog.id, messages=dialog.messages[:1]) for dialog in islice(dialogs_of(run.input(self.data), "validation"), NUM_SAMPLES)]
+        loaded = load(run.folder)
+        samples = ({"prompt": one.messages[0].content, "completion": loaded.chat(one, max_tokens=128, seed=run.seed).message.content} for one in questions)
+        write_jsonl(run.folder / "samples.jsonl", samples)
+        remove(run.folder / "checkpoints")
+
+
+def dialogs_of(folder: Path, split: str) -> Iterator[Dialog]:
+    """Yield the dialogs of a data artifact."""
+    path = folder / "dialogs" / f"{split}.jsonl"
+    for number, row in read_jsonl(path):
+        yield dialog_from_row(row, f"{path}, line {number:,}")

@@ -1,0 +1,92 @@
+"""What a size of model is trained with when a recipe does not say: the papers' figures for their models, the dial's for small ones. No torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from herdling.base.errors import SettingsError, did_you_mean
+from herdling.base.units import format_count, parse_count
+from herdling.model.config import LlamaConfig
+from herdling.model.presets import PRESETS
+
+# Above this many parameters fine-tuning takes the figures of Llama 2 (section 3.1); its smallest model has 7B, Llama 3.2's has 1B.
+PAPER_PARAMETERS = 1_000_000_000
+RAMP = "0:4M@4096 252B:8M@8192 2.87T:16M@8192"
+# name -> peak learning rate, batch, tokens (papers.md 1.1; Llama 3's smaller sizes had "similar recipes" to the 405B; 3.2's are ours).
+PAPER_RUNS = {
+    "llama1-7b": (3e-4, "4M@2048", "1T"),
+    "llama1-13b": (3e-4, "4M@2048", "1T"),
+    "llama1-33b": (1.5e-4, "4M@2048", "1.4T"),
+    "llama1-65b": (1.5e-4, "4M@2048", "1.4T"),
+    "llama2-7b": (3e-4, "4M@4096", "2T"),
+    "llama2-13b": (3e-4, "4M@4096", "2T"),
+    "llama2-70b": (1.5e-4, "4M@4096", "2T"),
+    "llama3-8b": (3e-4, RAMP, "15T"),
+    "llama3-70b": (1.5e-4, RAMP, "15T"),
+    "llama3.1-8b": (3e-4, RAMP, "15T"),
+    "llama3.1-70b": (1.5e-4, RAMP, "15T"),
+    "llama3.1-405b": (8e-5, RAMP, "15.6T"),
+    "llama3.2-1b": (3e-4, RAMP, "15T"),
+    "llama3.2-3b": (3e-4, RAMP, "15T"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """A model's shape and what to train it with."""
+
+    config: LlamaConfig
+    lr: float
+    """Peak learning rate of pre-training."""
+    batch: str
+    """Tokens in a step, or a ramp of them, with the sequence length."""
+    num_tokens: str
+    sft_lr: float
+    sft_rows: int
+
+
+def size_of(name: str, *, vocab_size: int, config: LlamaConfig | None, where: str) -> Size:
+    """Return the size of this name (`1M`, `llama2-7b`), or the one nearest to an exact `config`.
+
+    Raises:
+        SettingsError: no such size, or the config has fewer rows than the tokenizer has ids.
+    """
+    if config is not None and config.vocab_size < vocab_size:
+        raise SettingsError(f"{where}.model.vocab_size: found {config.vocab_size:,}, the tokenizer has {vocab_size:,} ids")
+    if config is None and name in PAPER_RUNS:
+        lr, batch, num_tokens = PAPER_RUNS[name]
+        return Size(config=replace(PRESETS[name], vocab_size=vocab_size), lr=lr, batch=batch, num_tokens=num_tokens, sft_lr=2e-5, sft_rows=64)
+    parameters = config.num_parameters() if config is not None else _parameters(name, f"{where}.size")
+    return _small(parameters, vocab_size, config)
+
+
+def _parameters(name: str, where: str) -> int:
+    try:
+        return parse_count(name, where=where)
+    except SettingsError:
+        raise SettingsError(
+            f"{where}: found {name!r}{did_you_mean(name, PAPER_RUNS)}, expected a number of parameters such as 1M, or one of {', '.join(PAPER_RUNS)}"
+        ) from None
+
+
+def _small(parameters: int, vocab_size: int, config: LlamaConfig | None) -> Size:
+    """INTERIM until model/dial.py is there."""
+    shapes = [
+        LlamaConfig(
+            vocab_size=vocab_size,
+            hidden_size=width,
+            intermediate_size=32 * round(width / 12),
+            num_hidden_layers=depth,
+            num_attention_heads=width // 32,
+            num_key_value_heads=width // 32,
+            head_dim=32,
+            max_position_embeddings=256,
+            tie_word_embeddings=True,
+        )
+        for depth in range(1, 33)
+        for width in range(32, 1025, 32)
+        if 24 <= width / depth <= 56
+    ]
+    shape = config or min(shapes, key=lambda made: abs(made.num_parameters() - parameters))
+    lr = 3e-3 * (1e6 / max(parameters, 100_000)) ** 0.25
+    return Size(config=shape, lr=lr, batch="8K@256", num_tokens=format_count(4 * parameters), sft_lr=lr / 3, sft_rows=16)

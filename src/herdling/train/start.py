@@ -1,0 +1,57 @@
+"""Start the loop on a Llama: optimizer, forward and speeds put together as the settings say, the same for every stage that trains one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from herdling.base.progress import Progress
+from herdling.data.first_rows import keep_first_rows
+from herdling.model.precision import Device
+from herdling.model.transformer import Llama
+from herdling.train.config import LoopConfig, OptimizerConfig
+from herdling.train.forward import scorer
+from herdling.train.loop import Feed, Loop
+from herdling.train.losses import Objective
+from herdling.train.optim import Optimizer
+from herdling.train.recorder import Validate
+from herdling.train.schedule import Schedule
+
+
+def train_llama(
+    model: Llama,
+    objective: Objective,
+    feed: Feed,
+    *,
+    schedule: Schedule,
+    optimizer: OptimizerConfig,
+    lr: float,
+    loop: LoopConfig,
+    device: Device,
+    folder: Path,
+    validate: Validate | None,
+    progress: Progress,
+    stop_requested: Callable[[], bool],
+) -> dict[str, Any]:
+    """Train a model in place and return small numbers about it. Raises what `Loop.run` raises."""
+    model.to(device.device)
+    keep_first_rows(folder, feed)
+    return Loop(
+        score=scorer(model, compiled=loop.compile),
+        objective=objective,
+        feed=feed,
+        schedule=schedule,
+        optimizer=Optimizer(model, optimizer, dtype=device.dtype),
+        lr=lr,
+        folder=folder,
+        device=device.device,
+        micro_batch_tokens=loop.micro_batch_tokens,
+        guard=loop.guard,
+        checkpoint=loop.checkpoint,
+        validate=validate,
+        validate_every=-(-schedule.num_steps // loop.validations) if loop.validations else 0,
+        flops_per_token=model.config.flops_per_token(schedule.phases[-1].sequence_length),
+        progress=progress,
+        stop_requested=stop_requested,
+    ).run()
