@@ -95,7 +95,7 @@ def test_markdown_keeps_its_tables_whole_whatever_a_cell_says(card: RunCard) -> 
 
 
 def test_markdown_text_escapes_what_means_something_and_nothing_else() -> None:
-    assert markdown_text("tokens_per_second is 3.1e-06 (62% to 80%)") == "tokens_per_second is 3.1e-06 (62% to 80%)"
+    assert markdown_text("tokens_per_second is 3.1e-06 (62-80%)") == "tokens_per_second is 3.1e-06 (62-80%)"
     assert markdown_text("__init__ | <b> &amp;\n*x*") == r"\_\_init\_\_ \| \<b\> \&amp; \*x\*"
 
 

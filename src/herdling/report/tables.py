@@ -147,4 +147,4 @@ def _keys(scores: Mapping[str, Row], part: str) -> list[str]:
 
 
 def _accuracy(score: Row | None) -> str:
-    return "-" if score is None else f"{score['accuracy']:.0%} ({score['low']:.0%} to {score['high']:.0%})"
+    return "-" if score is None else f"{score['accuracy']:.0%} ({100 * score['low']:.0f}-{score['high']:.0%})"
