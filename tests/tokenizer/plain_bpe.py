@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 from typing import Any
 
 import regex
@@ -20,7 +21,7 @@ def train(texts: Iterable[str], pattern: str, num_merges: int, prefer: Callable[
     for _ in range(num_merges):
         pairs: Counter[Pair] = Counter()
         for word, parts in words.items():
-            for pair in zip(parts, parts[1:], strict=False):
+            for pair in pairwise(parts):
                 pairs[pair] += counts[word]
         if not pairs:
             break

@@ -15,7 +15,7 @@ from tests.tokenizer.test_base import TEXT
 
 @pytest.fixture(scope="module")
 def library(llama2: SentencePieceTokenizer) -> sentencepiece.SentencePieceProcessor:
-    return sentencepiece.SentencePieceProcessor(model_proto=llama2._model)
+    return sentencepiece.SentencePieceProcessor(model_proto=llama2.model)
 
 
 @settings(max_examples=300, deadline=None)

@@ -28,6 +28,7 @@ from herdling.tokenizer.sentencepiece import (
     SentencePieceTokenizer,
 )  # fmt: skip
 from herdling.tokenizer.tiktoken import TiktokenTokenizer
+from herdling.tokenizer.train import escape_rules
 
 NORMAL, UNKNOWN, CONTROL, BYTE = 1, 2, 3, 6  # kinds of a piece in sentencepiece_model.proto
 _BYTE_PIECES = {f"<0x{byte:02X}>" for byte in range(256)}
@@ -126,8 +127,6 @@ def _read_byte_level(document: Mapping[str, Any]) -> TiktokenTokenizer:
 def _read_byte_fallback(document: Mapping[str, Any], where: str) -> SentencePieceTokenizer:
     """Write the SentencePiece model that the file was once made from: scores fall with the priority of merges."""
     rule = _rule(document)
-    if rule == "escaped":
-        raise TokenizerError(f"{where}: cannot be read alone, its rule for U+2581 stands in the tokenizer.model beside it. Load that file or the folder")
     special, ids = special_tokens(document), document["model"]["vocab"]
     scores: dict[str, float] = {}
     for left, right in _merges(document):
@@ -141,7 +140,10 @@ def _read_byte_fallback(document: Mapping[str, Any], where: str) -> SentencePiec
     # Fields 40 to 42 of the trainer's specification: the ids of unknown, begin and end; 35: byte fallback.
     unknown_id, begin, end = special[unknown], special["<s>"], special["</s>"]
     fields.append((TRAINER, write_message([(MODEL_TYPE, BPE), (4, len(ids)), (35, 1), (40, unknown_id), (41, begin), (42, end), (43, -1)])))
-    fields.append((NORMALIZER, write_message([(1, b"identity"), (DUMMY_PREFIX, 1), (EXTRA_SPACES, int(rule == "trimmed"))])))
+    if rule == "escaped":
+        fields += escape_rules().items()
+    else:
+        fields.append((NORMALIZER, write_message([(1, b"identity"), (DUMMY_PREFIX, 1), (EXTRA_SPACES, int(rule == "trimmed"))])))
     return SentencePieceTokenizer(write_message(fields), where)
 
 

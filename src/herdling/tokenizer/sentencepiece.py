@@ -62,7 +62,7 @@ class SentencePieceTokenizer:
     family: Literal["llama2"] = "llama2"
 
     def __init__(self, model: bytes, where: str = "tokenizer") -> None:
-        self._model = model
+        self.model = model
         self._library = sentencepiece.SentencePieceProcessor()
         self._inner = sentencepiece.SentencePieceProcessor()
         try:
@@ -215,7 +215,7 @@ class SentencePieceTokenizer:
         unknown = self._pieces[self._library.unk_id()]
         escapes = ESCAPES if self.rule == "escaped" else ()
         document = byte_fallback_json(self._pieces, self._merges, self.special_ids, self.bos_id, unknown, escapes, trim=self.rule == "trimmed")
-        write_folder(folder, self, "tokenizer.model", self._model, document, chat)
+        write_folder(folder, self, "tokenizer.model", self.model, document, chat)
 
 
 def _normalization(model: bytes) -> tuple[str, dict[int, Any]]:

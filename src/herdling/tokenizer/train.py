@@ -118,11 +118,17 @@ def _training_error(vocab_size: int, characters: int, message: str) -> Tokenizer
     """Turn SentencePiece's complaint about sizes into ours."""
     if most := re.search(r"<= (\d+)", message):
         hint = f"the texts ({characters:,} characters) give only {int(most[1]):,} pieces. Set vocab_size to {most[1]} or less, or give more text"
-    elif least := re.search(r"(?:smaller than required_chars|required).*?(\d+)", message):
-        hint = f"too small. Bytes, special tokens and the characters of the texts need more ({least[0]})"
+    elif least := re.search(r"smaller than required_chars.* vs (\d+)", message):
+        hint = f"too small. Bytes, special tokens and the characters of the texts need at least {least[1]}"
     else:
         hint = f"SentencePiece refuses: {' '.join(message.split())}"
     return TokenizerError(f"vocab_size = {vocab_size:,}: {hint}")
+
+
+def escape_rules() -> dict[int, bytes]:
+    """Return the fields of a model file that hold our rule for U+2581, as SentencePiece compiles them."""
+    fields = read_message(train_sentencepiece(["ab"], 262).model)  # the smallest there is
+    return {number: value for number, value in fields if number in (NORMALIZER, DENORMALIZER) and isinstance(value, bytes)}
 
 
 def _without_paths(model: bytes) -> bytes:
