@@ -7,6 +7,7 @@ BIN    := $(VENV)/bin
 RUN    := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
+.NOTPARALLEL:
 .PHONY: help quickstart test slow check format docs bench bench-gpu clean
 
 help: ## Say what there is

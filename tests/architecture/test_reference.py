@@ -23,9 +23,10 @@ PAGES = [path for path in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.
 MAX_HELP_LINES = 40
 
 
-@pytest.mark.parametrize("name", herdling.__all__)
-def test_public_name_is_there_and_documented(name: str) -> None:
-    assert getattr(herdling, name).__doc__
+def test_every_public_name_is_there_and_documented() -> None:
+    assert {"load", "load_tokenizer", "run"} <= set(herdling.__all__)
+    for name in herdling.__all__:
+        assert getattr(herdling, name).__doc__, name
 
 
 def test_every_setting_is_documented() -> None:
@@ -52,26 +53,29 @@ def test_story_and_start_mention_each_stage(kind: str) -> None:
         assert f"`{kind}`" in (ROOT / "docs" / page).read_text(encoding="utf-8"), page
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
-def test_every_path_that_a_page_names_is_there(page: Path) -> None:
-    text = page.read_text(encoding="utf-8")
-    named = re.findall(r"`((?:src|docs|tests|recipes|benchmarks|changes)/[^`\s*]*)`", text)
-    named += [target for target in re.findall(r"\]\(([^)#\s]+)\)", text) if "://" not in target]
-    missing = [name for name in named if not (ROOT / name).exists() and not (page.parent / name).exists()]
+def test_every_path_that_a_page_names_is_there() -> None:
+    missing = []
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        named = re.findall(r"`((?:src|docs|tests|recipes|benchmarks|changes)/[^`\s*]*)`", text)
+        named += [target for target in re.findall(r"\]\(([^)#\s]+)\)", text) if "://" not in target]
+        missing += [f"{page.name}: {name}" for name in named if not (ROOT / name).exists() and not (page.parent / name).exists()]
     assert missing == []
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
-def test_every_command_that_a_page_names_is_there(page: Path) -> None:
+def test_every_command_that_a_page_names_is_there() -> None:
     from typer.main import get_command
 
     from herdling.cli.main import app
 
-    commands = set(get_command(app).commands)  # type: ignore[attr-defined]
-    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
-    code = "\n".join(re.findall(r"```.*?```|`[^`\n]+`", page.read_text(encoding="utf-8"), re.DOTALL))
-    assert set(re.findall(r"(?:^|[\s`$/])herdling ([a-z]+)\b(?![./(])", code)) <= commands
-    assert set(re.findall(r"(?:^|[\s`$])make ([a-z-]+)", code)) <= targets
+    commands = {f"herdling {name}" for name in get_command(app).commands}  # type: ignore[attr-defined]
+    targets = {f"make {name}" for name in re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)}
+    unknown = []
+    for page in PAGES:
+        code = "\n".join(re.findall(r"```.*?```|`[^`\n]+`", page.read_text(encoding="utf-8"), re.DOTALL))
+        named = re.findall(r"(?:^|[\s`$/])(herdling [a-z]+)\b(?![./(])", code) + re.findall(r"(?:^|[\s`$])(make [a-z-]+)", code)
+        unknown += [f"{page.name}: {name}" for name in named if name not in commands | targets]
+    assert unknown == []
 
 
 def test_help_fits_one_screen_and_starts_without_torch() -> None:
