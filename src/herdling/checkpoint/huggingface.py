@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -170,7 +171,7 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[safe_open]:
+def _opened(path: Path) -> Iterator[Any]:
     try:
         with safe_open(path, framework="pt") as file:
             yield file
@@ -229,7 +230,8 @@ def check_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
         return
     config = read_config(folder)
     if tokenizer.vocab_size > config["vocab_size"]:
-        raise LineageError(f"{folder}: the tokenizer has {tokenizer.vocab_size:,} ids, the weights only {config['vocab_size']:,} rows: it belongs to another model")
+        rows = config["vocab_size"]
+        raise LineageError(f"{folder}: the tokenizer has {tokenizer.vocab_size:,} ids, the weights only {rows:,} rows: it belongs to another model")
     bos_id = config.get("bos_token_id")
     if bos_id is not None and bos_id != tokenizer.bos_id:
         raise LineageError(f"{folder}: {CONFIG} begins texts with id {bos_id}, the tokenizer with {tokenizer.bos_id}: it belongs to another model")
