@@ -97,4 +97,5 @@ def _read_weights(data: bytes, config: LlamaConfig, path: Path) -> dict[str, Ten
 
 def half_split(weight: Tensor, head_dim: int) -> Tensor:
     """Move RoPE's pairs in rows of `[..., heads * head_dim, D]` from neighbours (2i, 2i + 1) to (i, i + head_dim / 2)."""
-    return weight.unflatten(-2, (-1, head_dim // 2, 2)).transpose(-3, -2).flatten(-4, -2)
+    *layers, rows, inputs = weight.shape
+    return weight.view(*layers, rows // head_dim, head_dim // 2, 2, inputs).transpose(-3, -2).reshape(weight.shape)

@@ -44,7 +44,7 @@ def _as_message(turn: Message | Mapping[str, Any], index: int) -> Message:
 def chat_stop_ids(chat_format: ChatFormat, also: Sequence[int] = ()) -> dict[int, StopReason]:
     """Return the ids that end an answer, with the reason that each means."""
     eos_id, turn_id = chat_format.tokenizer.eos_id, chat_format.end_of_turn_id
-    reasons: dict[int, StopReason] = {token: "end_of_message" for token in (*also, *chat_format.stop_ids)}
+    reasons: dict[int, StopReason] = dict.fromkeys((*also, *chat_format.stop_ids), "end_of_message")
     return {**reasons, eos_id: "end_of_text", turn_id: "end_of_turn"}
 
 
@@ -76,7 +76,8 @@ class ChatStream:
 
     def __iter__(self) -> Iterator[str]:
         started = False
-        for piece, self.answer in self._steps:
+        for piece, answer in self._steps:
+            self.answer = answer
             # The framing's space or line break before the first word is no part of the answer.
             text = piece if started else piece.lstrip()
             started = started or bool(text)

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from secrets import randbits
 
 import numpy as np
-import torch
 
 from herdling.base.errors import DataError
 from herdling.base.seeds import stream
@@ -106,7 +105,7 @@ class Engine:
         if not length:
             raise DataError("the prompt has no tokens; begin a text with the tokenizer's bos_id")
         if length >= context:
-            raise DataError(f"the prompt has {length:,} tokens, the model's context is {context:,}: shorten it to {context - 1:,} or fewer, so that an answer fits")
+            raise DataError(f"the prompt has {length:,} tokens, the model's context is {context:,}: an answer fits behind {context - 1:,} or fewer")
         outside = [token for token in request.prompt_ids if not 0 <= token < size]
         if outside:
             raise DataError(f"the prompt holds the id {outside[0]}, the model's ids are 0 to {size - 1:,}. It was made with another tokenizer")

@@ -62,7 +62,7 @@ class LoadedModel:
     def chat_format(self) -> ChatFormat:
         """How chats are written for this model. Raises `FormatError` for a base model, which was never taught one."""
         if self._chat_format is None:
-            raise FormatError(f"{self.name}: is a base model, it has no chat template. Give it a text to go on from (generate), or fine-tune it first (stage sft)")
+            raise FormatError(f"{self.name}: is a base model without a chat template. Give it a text to go on from (generate), or fine-tune it (stage sft)")
         return self._chat_format
 
     @property
@@ -73,7 +73,7 @@ class LoadedModel:
     @cached_property
     def engine(self) -> Engine:
         """The engine over this model, with the ids that end its answers. Delete the attribute after changing weights."""
-        stop_ids: dict[int, StopReason] = {token: "end_of_text" for token in self._stop_ids}
+        stop_ids: dict[int, StopReason] = dict.fromkeys(self._stop_ids, "end_of_text")
         if self._tokenizer is not None:
             stop_ids[self._tokenizer.eos_id] = "end_of_text"
         if self._chat_format is not None:
@@ -174,6 +174,10 @@ class LoadedModel:
         prompts = [self.chat_format.encode(as_dialog(dialog), generate=True).ids for dialog in dialogs]
         answers = self.answer(prompts, sampling, logprobs=True)
         return [completion_of(answer, self.chat_format, self.engine.stop_ids, self.name) for answer in answers]
+
+    def chat_length(self, dialog: Turns) -> int:
+        """Return how many tokens a dialog takes up to where the answer begins."""
+        return len(self.chat_format.encode(as_dialog(dialog), generate=True).ids)
 
     def stream_chat(self, dialog: Turns, sampling: Sampling | None = None) -> ChatStream:
         """Return the assistant's next message as a stream: iterate for text, then read its `completion`."""
