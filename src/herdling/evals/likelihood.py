@@ -66,13 +66,18 @@ def windows(lengths: Iterable[int], length: int) -> Iterator[Window]:
             scored = last
 
 
+def num_documents_within(shards: TokenShards, max_tokens: int | None) -> int:
+    """Return how many whole documents stand within the first `max_tokens`: all without a limit, at least one."""
+    return shards.num_documents if max_tokens is None else max(1, int(np.searchsorted(shards.ends, max_tokens, "right")))
+
+
 @torch.inference_mode()
 def likelihood(model: Llama, shards: TokenShards, *, window: int, max_tokens: int | None = None) -> Likelihood:
     """Score the documents of a shard (of the first `max_tokens`, whole documents) with windows of `window` tokens.
 
     Documents must begin with the token that the model was trained to begin with (the shards' BOS): the first token itself is never predicted.
     """
-    count = shards.num_documents if max_tokens is None else max(1, int(np.searchsorted(shards.ends, max_tokens, "right")))
+    count = num_documents_within(shards, max_tokens)
     device = next(model.parameters()).device
     # Neighbours of like length share a batch: little padding.
     todo = sorted(windows(shards.lengths[:count].tolist(), window), key=lambda part: part.last - part.first)
