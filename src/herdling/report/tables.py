@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from herdling.base.units import format_count, format_seconds
+from herdling.base.units import format_bytes, format_count, format_seconds
 from herdling.report.card import Row, RunCard, StageCard
 
 # A _ inside a word is a plain letter to Markdown.
@@ -53,6 +53,8 @@ def shown(value: Any) -> str:
         return "none" if value is None else "yes" if value else "no"
     if isinstance(value, int | float):
         return format_count(value) if abs(value) >= 10_000 else f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+    if isinstance(value, Mapping | Sequence) and not value:
+        return "none"
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {shown(item)}" for key, item in value.items())
     if isinstance(value, Sequence):
@@ -70,7 +72,14 @@ def stages_table(card: RunCard) -> Table:
 
 def in_short(stage: StageCard) -> str:
     """Return the small numbers of a stage as one line."""
-    return ", ".join(f"{words(name)} {shown(value)}" for name, value in stage.summary.items() if isinstance(value, int | float | str))
+    return ", ".join(named(name, value) for name, value in stage.summary.items() if isinstance(value, int | float | str))
+
+
+def named(name: str, value: float | str) -> str:
+    """Write a number of a summary with its name; `_bytes` at the end of the name is the unit."""
+    if name.endswith("_bytes") and isinstance(value, int):
+        return f"{words(name.removesuffix('_bytes'))} {format_bytes(value)}"
+    return f"{words(name)} {shown(value)}"
 
 
 def questions_table(card: RunCard) -> Table | None:
