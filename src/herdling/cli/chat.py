@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from secrets import randbits
@@ -146,10 +147,8 @@ def read_lines(interactive: bool) -> Iterator[str]:
     if not interactive:
         yield from (line for line in map(str.rstrip, sys.stdin) if line)
         return
-    try:
+    with suppress(ImportError):  # Windows has none: its console edits by itself
         import readline  # noqa: F401 (gives input() its editing and history)
-    except ImportError:  # Windows: the console edits by itself
-        pass
     while True:
         try:
             line = input("\n> ").rstrip()
