@@ -108,9 +108,22 @@ def _save_weights(folder: Path, model: Llama, header: dict[str, str], dtype: tor
         tensors = {key: tensor.detach().to("cpu", dtype or tensor.dtype).contiguous() for key, tensor in shard.items()}
         total += sum(tensor.nbytes for tensor in tensors.values())
         save_file(tensors, folder / name, metadata=header)
+        _order_header(folder / name)
     if len(shards) > 1:
         weight_map = {key: name for name, shard in zip(names, shards, strict=True) for key in shard}
         write_json_atomic(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))})
+
+
+def _order_header(path: Path) -> None:
+    """Put the notes in the header in order, in place: safetensors writes them in a random one, and equal models must be equal files."""
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        content = json.loads(file.read(size))
+        content["__metadata__"] = dict(sorted(content["__metadata__"].items()))
+        ordered = json.dumps(content, separators=(",", ":"), ensure_ascii=False).encode().ljust(size)
+        assert len(ordered) == size, "safetensors writes its header in another form than before"
+        file.seek(8)
+        file.write(ordered)
 
 
 def _split(state: dict[str, Tensor], dtype: torch.dtype | None, max_shard_size: int) -> list[dict[str, Tensor]]:

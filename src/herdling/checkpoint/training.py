@@ -13,6 +13,7 @@ written by `checkpoint/huggingface.py`; this is only what a run needs to go on.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import warnings
@@ -59,7 +60,7 @@ class Checkpoints:
             held.copy_(tensor.detach(), non_blocking=tensor.is_cuda)
         if any(tensor.is_cuda for tensor in tensors.values()):
             torch.cuda.current_stream().synchronize()
-        _expect_one_process()
+        _quiet_torch()
         # Not a daemon: a clean exit of the interpreter lets the write finish.
         self._writer = Thread(target=self._write_safely, args=(step, dict(facts)), name=f"checkpoint-{step}")
         self._writer.start()
@@ -160,15 +161,19 @@ def _load(path: Path, tensors: Mapping[str, Tensor]) -> None:
             f" ({len(differing)} tensors differ). Remove {path.parent} to train from the start"
         )
     loaded = {name: torch.empty_like(tensor, device="cpu") for name, tensor in tensors.items()}
-    _expect_one_process()
+    _quiet_torch()
     load(loaded, storage_reader=reader, no_dist=True)
     with torch.no_grad():
         for name, tensor in tensors.items():
             tensor.copy_(loaded[name])
 
 
-def _expect_one_process() -> None:
-    """Keep torch from warning, at each save and load, that there is one process only. From the main thread: filters are global."""
+def _quiet_torch() -> None:
+    """Keep torch from warning, at each save and load, that there is one process only, and from making two log records a tensor that nobody reads.
+
+    Call from the main thread: filters of warnings are global.
+    """
+    logging.getLogger("c10d-NullHandler-dcp_logger").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable or uninitialized")
 
 

@@ -71,7 +71,7 @@ class Pretrain:
         from herdling.train.feed import ScheduledFeed
         from herdling.train.losses import NextToken
         from herdling.train.schedule import plan_schedule
-        from herdling.train.size import size_of
+        from herdling.train.size import check_context, size_of
         from herdling.train.start import train_llama
 
         where, seed = f"stages.{run.name}", stream_seed(run.seed, run.name)
@@ -83,6 +83,7 @@ class Pretrain:
         size = size_of(self.size, vocab_size=tokenizer.vocab_size, config=self.model, where=where)
         num_tokens = parse_count(self.num_tokens or size.num_tokens, where=f"{where}.num_tokens")
         schedule = plan_schedule(self.schedule, num_tokens=num_tokens, batch=self.batch or size.batch, sequence_length=self.sequence_length, where=where)
+        check_context(size.config, max(phase.sequence_length for phase in schedule.phases), where)
         plans = plan_mixture(
             {name: shards.num_tokens for name, shards in train.items()},
             self.sources,
@@ -124,8 +125,7 @@ class Pretrain:
         last = rows(schedule.phases[-1].sequence_length)
         ledger.counts["mixture"] = mixture_report(last.mixture, position=last.num_rows, sequence_length=last.sequence_length)
         ledger.write(run.folder / "ledger.json")
-        loaded = load(run.folder)
         prompts = [tokenizer.decode(shards.document(0)[:SAMPLE_TOKENS].tolist()) for shards in (held_out or train).values()]
-        samples = ({"prompt": prompt, "completion": loaded.generate(prompt, max_tokens=64, temperature=0.6, top_p=0.9, seed=run.seed)} for prompt in prompts)
-        write_jsonl(run.folder / "samples.jsonl", samples)
+        completions = load(run.folder).generate_batch(prompts, max_tokens=64, seed=run.seed)
+        write_jsonl(run.folder / "samples.jsonl", ({"prompt": one, "completion": other} for one, other in zip(prompts, completions, strict=True)))
         remove(run.folder / "checkpoints")

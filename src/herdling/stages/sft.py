@@ -6,6 +6,7 @@ Reads a model folder and the dialogs of a data artifact; writes a model folder w
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Literal
@@ -16,7 +17,7 @@ from herdling.base.records import dialog_from_row, read_jsonl, write_jsonl
 from herdling.base.seeds import stream_seed
 from herdling.stages.registry import DataInput, ModelInput, StageRun, stage
 from herdling.train.config import LoopConfig, OptimizerConfig, ScheduleConfig
-from herdling.types import Dialog
+from herdling.types import Dialog, Sampling
 
 NUM_SAMPLES = 4
 
@@ -64,7 +65,7 @@ class Sft:
         from herdling.train.forward import scorer
         from herdling.train.losses import NextToken
         from herdling.train.schedule import plan_schedule
-        from herdling.train.size import size_of
+        from herdling.train.size import check_context, size_of
         from herdling.train.start import train_llama
         from herdling.train.validation import rows_bits_per_byte
 
@@ -77,6 +78,7 @@ class Sft:
         model = load_model(run.input(self.model), dtype=float32)
         size = size_of("", vocab_size=tokenizer.vocab_size, config=model.config, where=where)
         length = self.sequence_length or model.config.max_position_embeddings
+        check_context(model.config, length, where)
         ledger = Ledger(run.name)
         encoded = encode_dialogs(dialogs_of(run.input(self.data), "train"), template, ledger, sequence_length=length, too_long=self.too_long)
         ledger.check(self.max_dropped_share)
@@ -107,9 +109,9 @@ class Sft:
 
         ledger.counts["rows filled"] = round(rows.fill, 4)
         ledger.write(run.folder / "ledger.json")
-        questions = [Dialog(id=dialog.id, messages=dialog.messages[:1]) for dialog in islice(dialogs_of(run.input(self.data), "validation"), NUM_SAMPLES)]
-        loaded = load(run.folder)
-        samples = ({"prompt": one.messages[0].content, "completion": loaded.chat(one, max_tokens=128, seed=run.seed).message.content} for one in questions)
+        questions = [first_question(dialog) for dialog in islice(dialogs_of(run.input(self.data), "validation"), NUM_SAMPLES)]
+        answered = load(run.folder).chat_batch(questions, Sampling(temperature=0.0, max_tokens=128))
+        samples = ({"prompt": one.messages[-1].content, "completion": other.message.content} for one, other in zip(questions, answered, strict=True))
         write_jsonl(run.folder / "samples.jsonl", samples)
         remove(run.folder / "checkpoints")
 
@@ -119,3 +121,9 @@ def dialogs_of(folder: Path, split: str) -> Iterator[Dialog]:
     path = folder / "dialogs" / f"{split}.jsonl"
     for number, row in read_jsonl(path):
         yield dialog_from_row(row, f"{path}, line {number:,}")
+
+
+def first_question(dialog: Dialog) -> Dialog:
+    """Return a dialog up to its first user message."""
+    roles = [message.role for message in dialog.messages]
+    return replace(dialog, messages=dialog.messages[: roles.index("user") + 1])

@@ -60,6 +60,15 @@ def size_of(name: str, *, vocab_size: int, config: LlamaConfig | None, where: st
     return _small(parameters, vocab_size, config)
 
 
+def check_context(config: LlamaConfig, sequence_length: int, where: str) -> None:
+    """Raise `SettingsError` when rows are longer than the model has positions."""
+    if sequence_length > config.max_position_embeddings:
+        raise SettingsError(
+            f"{where}: rows of {sequence_length:,} tokens are longer than the model's context of {config.max_position_embeddings:,}."
+            " Shorten the rows, or give the model more max_position_embeddings"
+        )
+
+
 def _parameters(name: str, where: str) -> int:
     try:
         return parse_count(name, where=where)
