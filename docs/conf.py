@@ -22,7 +22,7 @@ html_theme = "furo"
 html_title = "herdling"
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
-nitpicky = False
+default_role = "code"
 
 GENERATED = {"reference/settings": reference_pages.settings_page, "reference/commands": reference_pages.commands_page, "changes": reference_pages.changes_page}
 
@@ -33,6 +33,13 @@ def write_generated(app: Any, docname: str, source: list[str]) -> None:
         source[0] += "\n" + GENERATED[docname]()
 
 
+def leave_out_module_docstring(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Drop the text above a module: it is written for readers of the file."""
+    if what == "module":
+        lines.clear()
+
+
 def setup(app: Any) -> None:
     """Hook the generated pages in."""
+    app.connect("autodoc-process-docstring", leave_out_module_docstring)
     app.connect("source-read", write_generated)
