@@ -1,14 +1,12 @@
 """Killed at any moment and run again, training ends with the same bits as if nothing had happened."""
 
 import json
-import multiprocessing
-import random
-import time
 
 import pytest
 import torch
 
 from herdling.train.config import CheckpointConfig
+from tests.killing import run_killed
 from tests.train.tiny import TinyModel, tiny_loop
 
 NUM_STEPS = 40
@@ -24,13 +22,6 @@ def train(folder, dtype):
     torch.save([weight.detach() for weight in model.parameters()], folder / "weights.pt")
 
 
-def processes():
-    """Return a context whose processes start in milliseconds: they are forked from one that has imported torch and done nothing else."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    return context
-
-
 def finished(folder):
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     told = [{name: line.get(name) for name in ("split", "step", "tokens", "loss", "grad_norm", "lr", "source", "bits_per_byte")} for line in lines]
@@ -39,24 +30,11 @@ def finished(folder):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_killed_at_random_points_training_ends_with_the_same_bits_and_metrics(tmp_path, dtype):
-    context = processes()
     folders = {name: tmp_path / name for name in ("straight", "killed")}
     for folder in folders.values():
         folder.mkdir()
-    straight = context.Process(target=train, args=(folders["straight"], dtype))
-    straight.start()
-    straight.join()
-    assert straight.exitcode == 0
-
-    chance, num_kills = random.Random(f"{tmp_path.name}{time.time_ns()}"), 0
-    while not (folders["killed"] / "weights.pt").exists():
-        worker = context.Process(target=train, args=(folders["killed"], dtype))
-        worker.start()
-        worker.join(chance.uniform(0.1, 0.5) if num_kills < 6 else None)
-        if worker.is_alive():
-            worker.kill()
-            worker.join()
-            num_kills += 1
+    run_killed(train, (folders["straight"], dtype), folders["straight"] / "weights.pt", kills=0)
+    num_kills = run_killed(train, (folders["killed"], dtype), folders["killed"] / "weights.pt", longest=0.5)
     weights, lines = finished(folders["killed"])
     expected, expected_lines = finished(folders["straight"])
     assert num_kills >= 2

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import random
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +16,7 @@ from herdling.stages.registry import StageRun
 from herdling.stages.sft import Sft
 from herdling.tokenizer.train import train_byte_level_bpe
 from herdling.types import Dialog, Document, Message
+from tests.killing import run_killed
 
 MODEL = {
     "vocab_size": 640,
@@ -40,7 +38,7 @@ SFT = {"model": "model", "data": "data", "sequence_length": 64, "batch_rows": 8}
 def make_inputs(folder: Path) -> Path:
     """Write `tokenizer/`, `tokens/` of two sources and `data/` with dialogs."""
     chance = random.Random(0)
-    words = "list dict tuple string number returns the a of an item key value for each".split()
+    words = ["list", "dict", "tuple", "string", "number", "returns", "the", "a", "of", "an", "item", "key", "value", "for", "each"]
     texts = [" ".join(chance.choices(words, k=chance.randint(5, 60))) for _ in range(80)]
     tokenizer = train_byte_level_bpe(iter(texts), 300)
     tokenizer.save(folder / "tokenizer")
@@ -77,27 +75,6 @@ def run_stage(stage: str, inputs: Path, folder: Path, **settings: Any) -> dict[s
 def _worker(stage: str, inputs: Path, folder: Path) -> None:
     torch.set_num_threads(1)
     run_stage(stage, inputs, folder)
-
-
-def run_killed(target: Callable[..., None], args: tuple[Any, ...], done: Path, *, kills: int = 5, longest: float = 1.0) -> int:
-    """Run a function in processes that are killed (SIGKILL) after random times, until it gets to its end. Returns how many were killed.
-
-    Processes start in milliseconds: they are forked from one that has imported torch and computed nothing.
-    """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__, "tests.train.tiny"])
-    chance, killed = random.Random(time.time_ns()), 0
-    while not done.exists():
-        worker = context.Process(target=target, args=args)
-        worker.start()
-        worker.join(chance.uniform(0.1, longest) if killed < kills else None)
-        if worker.is_alive():
-            worker.kill()
-            worker.join()
-            killed += 1
-        else:
-            assert worker.exitcode == 0
-    return killed
 
 
 def run_stage_killed(stage: str, inputs: Path, folder: Path, **options: Any) -> int:

@@ -28,7 +28,7 @@ def test_what_is_not_finite_is_skipped_from_the_first_step_on():
 
 def test_a_leap_is_skipped_once_half_of_the_window_was_seen():
     guard = make(window=64)
-    assert judged(guard, noise(10) + [50.0]) == [0] * 11
+    assert judged(guard, [*noise(10), 50.0]) == [0] * 11
     guard = make(window=64)
     assert judged(guard, [*noise(40), 50.0, 2.0]) == [0] * 40 + [1, 0]
     assert judged(guard, [2.0], norm=50.0) == [1]

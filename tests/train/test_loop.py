@@ -112,7 +112,7 @@ def test_steps_that_are_not_finite_are_skipped_and_counted(tmp_path):
 
 def test_too_many_skipped_steps_in_a_row_stop_with_advice_and_leave_good_weights(tmp_path):
     loop = tiny_loop(tmp_path, objective=PoisonedNextToken(set(range(10, 100))), guard=GuardConfig(patience=5))
-    with pytest.raises(TrainingError, match="Lower optimizer.lr"):
+    with pytest.raises(TrainingError, match="Lower optimizer"):
         loop.run()
     assert all(weight.isfinite().all() for weight in loop.optimizer.weights)
 

@@ -67,9 +67,7 @@ class NoiseRows:
 
 def tiny_schedule(num_steps: int, rows: int = 8, sequence_length: int = 16, **config: Any) -> Schedule:
     batch = rows * sequence_length
-    return plan_schedule(
-        ScheduleConfig(**config), num_tokens=num_steps * batch, batch=str(batch), sequence_length=sequence_length, where="test"
-    )
+    return plan_schedule(ScheduleConfig(**config), num_tokens=num_steps * batch, batch=str(batch), sequence_length=sequence_length, where="test")
 
 
 def tiny_loop(folder: Path, *, num_steps: int = 30, dtype: torch.dtype = torch.float32, model: TinyModel | None = None, **changes: Any) -> Loop:

@@ -15,8 +15,8 @@ class OptimizerConfig:
     """Peak learning rate. Unset: the value that the papers give for a model of theirs, or the dial's for a small one."""
     betas: tuple[float, float] = (0.9, 0.95)
     """Decay rates of the running mean and the running square of the gradient."""
-    eps: float = 1e-8
-    """Added to the root of the running square. Llama 2 prints 1e-5, Llama 1 and 3 nothing; see docs/decisions/0021."""
+    eps: float = 1e-5
+    """Added to the root of the running square. Llama 2 prints 1e-5 (section 2.2), Llama 1 and 3 nothing."""
     weight_decay: float = 0.1
     """Share of each matrix taken away per step, times the learning rate. Gains of the norms do not decay; see docs/decisions/0021."""
     clip_norm: float = 1.0

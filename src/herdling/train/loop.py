@@ -119,7 +119,9 @@ class Loop:
             recorder.log.close()
             if isinstance(batches, Generator):
                 batches.close()  # stops a loader's threads
-        return {**recorder.summary(), "peak_memory_bytes": peak_memory(self.device)}
+        summary = recorder.summary()
+        summary["speed"]["peak_memory_bytes"] = peak_memory(self.device)
+        return summary
 
     def _train_step(self, step: int, batch: Batch, guard: Guard, meter: Meter) -> None:
         """Move the weights by one global batch, of which this rank holds some rows."""

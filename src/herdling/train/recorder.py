@@ -111,13 +111,14 @@ class Recorder:
 
     def summary(self) -> dict[str, Any]:
         """Return small numbers about the run."""
-        loss = self.last.get("loss")
+        loss, speeds = self.last.get("loss"), self.meter.summary()
         return {
             "steps": self.state.step,
             "tokens": self.schedule.num_tokens,
             **({"loss": round(loss, 4)} if loss is not None else {}),
-            "skipped_steps": self.state.num_skipped,
-            **self.meter.summary(),
+            **({"skipped_steps": self.state.num_skipped} if self.state.num_skipped else {}),
+            "tokens_per_second": speeds.pop("tokens_per_second"),
+            "speed": speeds,
             "bits_per_byte": {source: round(value, 4) for source, value in self.state.validation.items()},
         }
 
