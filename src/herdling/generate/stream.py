@@ -6,6 +6,7 @@ import codecs
 from collections.abc import Sequence
 
 from herdling.tokenizer.base import Tokenizer
+from herdling.tokenizer.sentencepiece import ESCAPES, SentencePieceTokenizer
 
 
 class TextStream:
@@ -24,18 +25,31 @@ class TextStream:
         self._waiting = ""
         # SentencePiece writes a space before the first word of a text, which is not part of it: at the beginning of a text one space is dropped.
         special = set(tokenizer.special_ids.values())
+        # Some of these models write a rare character as two (see ESCAPES): the first of the two waits for the second.
+        self._escapes = ESCAPES if isinstance(tokenizer, SentencePieceTokenizer) and tokenizer.rule == "escaped" else ()
+        self._half_escape = ""
         self._drop_space = tokenizer.family == "llama2" and all(token in special for token in prompt_ids)
 
     def push(self, token_id: int) -> str:
         """Take the next id; return the text that is certain now (often none)."""
-        return self._take(self._decoder.decode(self.tokenizer.token_bytes(token_id)))
+        return self._take(self._unescape(self._decoder.decode(self.tokenizer.token_bytes(token_id))))
 
     def finish(self) -> str:
         """Say that no more ids come; return what waited."""
-        piece = self._take(self._decoder.decode(b"", final=True))
+        piece = self._take(self._unescape(self._decoder.decode(b"", final=True), final=True))
         rest, self._waiting = ("" if self.stopped else self._waiting), ""
         self.text += rest
         return piece + rest
+
+    def _unescape(self, new: str, final: bool = False) -> str:
+        if not self._escapes:
+            return new
+        new, self._half_escape = self._half_escape + new, ""
+        if not final and new.endswith(self._escapes[0][0]):
+            new, self._half_escape = new[:-1], new[-1]
+        for character, stand_in in reversed(self._escapes):
+            new = new.replace(stand_in, character)
+        return new
 
     def _take(self, new: str) -> str:
         if self.stopped or not new:
