@@ -16,7 +16,7 @@ from herdling.starter.questions import questions
 from herdling.starter.world import World, make_world
 from herdling.types import Dialog, Question
 
-NUM_TRAIN = 16_000
+NUM_TRAIN = 24_000
 NUM_VALIDATION = 300
 
 

@@ -30,7 +30,7 @@ def after(wish: str) -> tuple[str, ...]:
 
 
 WISHES = (
-    Wish("upper", after("in upper case"), str.upper, SHORT),
+    Wish("upper", after("in upper case"), str.upper, frozenset({"where"})),
     Wish("lower", after("in lower case"), str.lower, ANY),
     Wish("quotes", after("in quotes"), lambda answer: f'"{answer}"', ANY),
     Wish("brackets", after("in brackets"), lambda answer: f"[{answer}]", ANY),
