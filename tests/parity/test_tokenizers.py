@@ -182,7 +182,12 @@ def test_the_plain_trainer_finds_the_courses_merges_and_ours_finds_the_plain_one
 
 TALKS: list[list[dict[str, Any]]] = [
     [{"role": "user", "content": "Hi"}],
-    [{"role": "system", "content": " Be brief.\n"}, {"role": "user", "content": "  Hi \n"}, {"role": "assistant", "content": "Hello\n"}, {"role": "user", "content": "x"}],
+    [
+        {"role": "system", "content": " Be brief.\n"},
+        {"role": "user", "content": "  Hi \n"},
+        {"role": "assistant", "content": "Hello\n"},
+        {"role": "user", "content": "x"},
+    ],
 ]
 TOOL = {"type": "function", "function": {"name": "weather", "description": "Naïve <weather> & 'more'", "parameters": {"type": "object", "properties": {}}}}
 

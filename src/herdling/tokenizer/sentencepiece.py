@@ -11,7 +11,7 @@ times the library's speed on real text (`benchmarks/bench_tokenizers.py`). A fil
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -38,22 +38,38 @@ _NO_DUMMY_PREFIX = bytes([NORMALIZER << 3 | 2, 2, DUMMY_PREFIX << 3, 0])
 _WORDS = re.compile(f"[ {SPACE}]*[^ {SPACE}\n]+|[ {SPACE}]+|\n+")
 _CROSSING = re.compile(f"[^{SPACE}]{SPACE}|\n.|.\n", re.DOTALL)
 _MAX_WORDS = 1 << 18
+_MAX_WORD = 128
 
 
-class _Words(dict[str, tuple[int, ...]]):
-    """Ids of words, encoded when first met. Emptied when full: real text refills it in a moment."""
+class _Words:
+    """Encodes words and remembers them. Emptied when full: real text refills it in a moment."""
 
-    def __init__(self, encode: Callable[[bytes], list[int]]) -> None:
-        super().__init__()
-        self._encode = encode
+    def __init__(self, library: Any) -> None:
+        self._library = library
+        self.known: dict[str, tuple[int, ...]] = {}
 
-    def __missing__(self, word: str) -> tuple[int, ...]:
-        ids = tuple(self._encode(word.encode()))  # bytes, so that a lone surrogate fails here and with Python's own error
-        if len(word) < 64:
-            if len(self) >= _MAX_WORDS:
-                self.clear()
-            self[word] = ids
+    def encode(self, words: Sequence[str]) -> list[int]:
+        """Return the ids of words, joined. Raises `UnicodeEncodeError` for a lone surrogate."""
+        known = self.known
+        ids: list[int] = []
+        try:
+            for found in map(known.__getitem__, words):
+                ids += found
+        except KeyError:
+            met = self._meet({word for word in words if word not in known})
+            ids = [token for word in words for token in met.get(word) or known[word]]
         return ids
+
+    def _meet(self, words: set[str]) -> dict[str, tuple[int, ...]]:
+        """Encode new words in one call, which costs half of a call for each, and remember those that may come again."""
+        found = self._library.encode([word.encode() for word in words], num_threads=1)
+        met = dict(zip(words, map(tuple, found), strict=True))
+        kept = {word: ids for word, ids in met.items() if len(word) < _MAX_WORD}
+        if len(self.known) + len(kept) > _MAX_WORDS:
+            self.known = {}  # a new one: a thread in the middle of a text holds the old one
+        if len(kept) <= _MAX_WORDS:
+            self.known |= kept
+        return met
 
 
 class SentencePieceTokenizer:
@@ -81,7 +97,7 @@ class SentencePieceTokenizer:
         self._byte_ids = [library.piece_to_id(f"<0x{byte:02X}>") for byte in range(256)]
         self._check(specification, where)
         by_words = self.rule != "trimmed" and not any(map(_CROSSING.search, self._pieces))
-        self._words = _Words(self._inner.encode_as_ids) if by_words else None
+        self._words = _Words(self._inner) if by_words else None
 
     def _check(self, specification: Mapping[int, Any], where: str) -> None:
         if not all(self._library.is_byte(index) for index in self._byte_ids):
@@ -140,10 +156,7 @@ class SentencePieceTokenizer:
         if self._words is None:
             library = self._library if self.rule == "trimmed" else self._inner  # trimming would take our own space away
             return list(library.encode_as_ids(text.encode()))
-        ids: list[int] = []
-        for word in map(self._words.__getitem__, _WORDS.findall(text)):
-            ids.extend(word)
-        return ids
+        return self._words.encode(_WORDS.findall(text))
 
     def encode_batch(self, texts: Sequence[str], threads: int | None = None) -> list[Ids]:
         # One thread: remembered words are several times faster than the library's threads, and Python runs them one at a time.

@@ -120,41 +120,40 @@ class TiktokenTokenizer:
         return self.vocabulary.fingerprint
 
     def encode(self, text: str, bos: bool = False, eos: bool = False) -> list[int]:
-        ids = self._encode_ids(text)
+        try:
+            ids = self._bpe.encode_ordinary(text) if len(text) <= MAX_RUN else self._encode_pieces(guarded(text))
+        except UnicodeEncodeError:
+            parts = split_raw_bytes(text)
+            ids = self._encode_pieces([piece for part in parts for piece in (guarded(part) if isinstance(part, str) else [part])])
         return [self.bos_id] * bos + ids + [self.eos_id] * eos if bos or eos else ids
 
-    def _encode_ids(self, text: str) -> list[int]:
-        try:
-            first, *others = guarded(text)
-            ids = self._bpe.encode_ordinary(first)
-            for chunk in others:
-                ids += self._bpe.encode_ordinary(chunk)
-            return ids
-        except UnicodeEncodeError:
-            ids = []
-            for piece in split_raw_bytes(text):
-                ids += [self._byte_ids[byte] for byte in piece] if isinstance(piece, bytes) else self._encode_ids(piece)
-            return ids
+    def _encode_pieces(self, pieces: Sequence[str | bytes]) -> list[int]:
+        ids: list[int] = []
+        for piece in pieces:
+            ids += self._bpe.encode_ordinary(piece) if isinstance(piece, str) else [self._byte_ids[byte] for byte in piece]
+        return ids
 
     def _encode_array(self, text: str) -> Ids:
         try:
-            buffers = [self._bpe.encode_to_tiktoken_buffer(chunk, _NO_SPECIAL) for chunk in guarded(text)]
+            if len(text) <= MAX_RUN:
+                return np.frombuffer(self._bpe.encode_to_tiktoken_buffer(text, _NO_SPECIAL), dtype=np.uint32)
+            buffers = [self._bpe.encode_to_tiktoken_buffer(piece, _NO_SPECIAL) for piece in guarded(text)]
             return np.frombuffer(b"".join(buffers), dtype=np.uint32)
         except UnicodeEncodeError:
-            return np.array(self._encode_ids(text), dtype=np.uint32)
+            return np.array(self.encode(text), dtype=np.uint32)
 
     def encode_batch(self, texts: Sequence[str], threads: int | None = None) -> list[Ids]:
-        threads = threads or os.cpu_count() or 1
+        threads = threads or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
         if threads == 1 or len(texts) == 1:
-            return [self._encode_array(text) for text in texts]
+            return list(map(self._encode_array, texts))
         # One task for many texts: a task each costs more than a short text's encoding.
         size = max(1, len(texts) // (threads * 8))
         groups = [texts[start : start + size] for start in range(0, len(texts), size)]
         with ThreadPoolExecutor(threads) as pool:
-            return [ids for group in pool.map(lambda group: [self._encode_array(text) for text in group], groups) for ids in group]
+            return [ids for group in pool.map(lambda group: list(map(self._encode_array, group)), groups) for ids in group]
 
     def encode_parts(self, parts: Sequence[str]) -> tuple[list[int], list[int]]:
-        ids = self._encode_ids("".join(parts))
+        ids = self.encode("".join(parts))
         lengths = [len(self._tokens[token]) for token in ids]
         return ids, parts_of_tokens(lengths, [len(part.encode("utf-8", "surrogateescape")) for part in parts])
 
