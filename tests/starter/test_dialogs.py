@@ -7,12 +7,13 @@ from collections import Counter
 
 import pytest
 
-from herdling.starter import refusals, wordings
+from herdling.starter import refusals, small_talk, wordings
 from herdling.starter.dialogs import StarterDialogs, dialogs, user_texts
 from herdling.starter.exchanges import ANSWERS, ask, spoken, task
 from herdling.starter.questions import GROUPS, PER_GROUP
+from herdling.starter.small_talk import SmallTalk
 from herdling.starter.wishes import WISHES
-from herdling.starter.wordings import SmallTalk, Wordings
+from herdling.starter.wordings import Wordings
 from herdling.starter.world import OPERATIONS, World, make_world
 
 SEED = 1
@@ -30,7 +31,7 @@ def made() -> StarterDialogs:
 
 def all_wordings() -> list[Wordings]:
     values = [value for value in vars(wordings).values() if isinstance(value, Wordings)]
-    talks = [talk for table in (wordings.IDENTITY, wordings.COURTESY) for talk in table.values()]
+    talks = [talk for table in (small_talk.IDENTITY, small_talk.COURTESY) for talk in table.values()]
     assert all(isinstance(talk, SmallTalk) for talk in talks)
     return values + [talk.wordings for talk in talks]
 

@@ -13,7 +13,8 @@ import numpy as np
 from herdling.starter import refusals
 from herdling.starter.exchanges import ARITHMETIC, WORDINGS, Exchange, ask, calculate, mention
 from herdling.starter.facts import Fact
-from herdling.starter.wordings import COURTESY, IDENTITY, OPENERS, THEN_ANOTHER, THEN_DOES, THEN_TAKES, THEN_WHERE
+from herdling.starter.small_talk import COURTESY, IDENTITY
+from herdling.starter.wordings import OPENERS, THEN_ANOTHER, THEN_DOES, THEN_TAKES, THEN_WHERE
 from herdling.starter.world import OPERATIONS, World
 from herdling.types import Dialog, Message
 

@@ -16,7 +16,8 @@ from herdling.base.seeds import stream
 from herdling.starter import refusals
 from herdling.starter.conversation import PRONOUNS, Deck, as_dialog
 from herdling.starter.exchanges import ARITHMETIC, WORDINGS, Exchange, ask, calculate, mention
-from herdling.starter.wordings import IDENTITY, THEN_ANOTHER
+from herdling.starter.small_talk import IDENTITY
+from herdling.starter.wordings import THEN_ANOTHER
 from herdling.starter.world import OPERATIONS, World
 from herdling.types import Dialog, Question
 
