@@ -39,7 +39,7 @@ def test_every_setting_is_documented() -> None:
     assert missing == []
 
 
-@pytest.mark.parametrize("kind", MODULES)
+@pytest.mark.parametrize("kind", reference_pages.KINDS)
 def test_stage_tells_its_method_in_its_own_file(kind: str) -> None:
     cls = stage_class(kind, "test")
     assert cls.__module__ == MODULES[kind]
@@ -47,7 +47,7 @@ def test_stage_tells_its_method_in_its_own_file(kind: str) -> None:
     assert not cls.__doc__.startswith(f"{cls.__name__}(")  # what a dataclass without a docstring gets
 
 
-@pytest.mark.parametrize("kind", MODULES)
+@pytest.mark.parametrize("kind", reference_pages.KINDS)
 def test_story_and_start_mention_each_stage(kind: str) -> None:
     for page in ("story.md", "start.md"):
         assert f"`{kind}`" in (ROOT / "docs" / page).read_text(encoding="utf-8"), page
