@@ -3,8 +3,8 @@
     documents("docstrings")  -> Iterator[Document]      real text from the user's Python installation (`SOURCES` names them)
     dialogs(seed)            -> StarterDialogs          what to teach an assistant about it, and questions a program can check
 
-Files, from the ground: installation (where the sources are) -> facts (what can be asked) -> text (documents); wordings, small_talk, wishes, refusals (data) -> exchanges
-(one question, one answer) -> world (the splits) -> conversation, questions -> dialogs.
+Files, from the ground: installation (where the sources are) -> facts (what can be asked) -> text (documents); wordings, small_talk, wishes, refusals (data)
+-> exchanges (one question, one answer) -> world (the splits) -> conversation, questions -> dialogs.
 """
 
 from herdling.starter.dialogs import StarterDialogs, dialogs
