@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pytest
 import torch
@@ -56,6 +57,12 @@ def test_a_stop_is_clear_and_the_next_run_goes_on(tmp_path, inputs):
         stage.run(stage_run("pretrain", inputs, tmp_path / "stopped", stop_requested=lambda: next(asked)))
     run_stage("pretrain", inputs, tmp_path / "stopped")
     assert digests(tmp_path / "stopped") == digests(tmp_path / "straight")
+
+
+def test_without_held_out_text_it_trains_and_validates_nothing(tmp_path, inputs):
+    for source in ("code", "books"):
+        shutil.rmtree(inputs / "tokens" / f"{source}.validation")
+    assert run_stage("pretrain", inputs, tmp_path / "model", num_tokens="2K")["bits_per_byte"] == {}
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from herdling.types import Dialog, Document, Message
 from tests.killing import run_killed
 
 MODEL = {
-    "vocab_size": 640,
+    "vocab_size": 300,
     "hidden_size": 32,
     "intermediate_size": 64,
     "num_hidden_layers": 2,

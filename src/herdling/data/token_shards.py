@@ -180,3 +180,8 @@ def open_shards(folder: Path, split: str, *, tokenizer: str) -> dict[str, TokenS
     if not filled:
         raise DataError(f"{folder}: holds no tokens of the split {split!r}. Run the stage tokenize on data that has some")
     return filled
+
+
+def has_tokens(folder: Path, split: str) -> bool:
+    """Say whether a tokens artifact has any token of this split: data prepared with `validation_share = 0` holds nothing out."""
+    return any(path.stat().st_size for path in folder.glob(f"*.{split}/{TOKENS}"))

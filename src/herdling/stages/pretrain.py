@@ -44,7 +44,7 @@ class Pretrain:
     """Name of a source -> its weight in the mixture (Llama 1, table 1). Empty: each source by its size."""
     max_epochs: Annotated[float, Field(gt=0)] = 4.0
     """No source is repeated more often; what it lacks is spread over the others. Llama 1 saw most text once, books and Wikipedia about twice."""
-    sequence_length: int | None = None
+    sequence_length: Annotated[int, Field(ge=2)] | None = None
     """Tokens in a row. Unset: 2,048, 4,096 or 8,192 as in the papers, or the dial's."""
     batch: str | None = None
     """Tokens in a step: a count such as `4M`, or a ramp such as `0:4M@4096 252B:8M@8192 2.87T:16M@8192` (Llama 3, section 3.4.1). Unset: the size's."""
@@ -62,7 +62,7 @@ class Pretrain:
         from herdling.checkpoint.huggingface import save_model
         from herdling.data.mixture import Mixture, mixture_report, plan_mixture
         from herdling.data.packing import TokenRows
-        from herdling.data.token_shards import open_shards
+        from herdling.data.token_shards import has_tokens, open_shards
         from herdling.evals.likelihood import likelihood
         from herdling.generate.loaded import load
         from herdling.model.precision import prepare_device
@@ -78,7 +78,9 @@ class Pretrain:
         tokenizer = load_tokenizer(run.input(self.tokenizer))
         run.record(tokenizer=tokenizer.fingerprint)
         train = open_shards(run.input(self.tokens), "train", tokenizer=tokenizer.fingerprint)
-        held_out = open_shards(run.input(self.tokens), "validation", tokenizer=tokenizer.fingerprint)
+        held_out = {}
+        if has_tokens(run.input(self.tokens), "validation"):
+            held_out = open_shards(run.input(self.tokens), "validation", tokenizer=tokenizer.fingerprint)
 
         size = size_of(self.size, vocab_size=tokenizer.vocab_size, config=self.model, where=where)
         num_tokens = parse_count(self.num_tokens or size.num_tokens, where=f"{where}.num_tokens")

@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from herdling.base.artifact import remove
 from herdling.base.ledger import Ledger
@@ -34,15 +36,15 @@ class Sft:
     """Where the dialogs are: the output of prepare_data."""
     chat_format: Literal["llama2", "llama3", "llama3.1"] | None = None
     """How a dialog is written as tokens. Unset: by the tokenizer's family, `llama2` or `llama3.1`."""
-    epochs: int = 2
+    epochs: Annotated[int, Field(ge=1)] = 2
     """How often each dialog is seen (Llama 2, section 3.1)."""
-    sequence_length: int | None = None
+    sequence_length: Annotated[int, Field(ge=2)] | None = None
     """Tokens in a row. Unset: the model's context, 4,096 in the paper."""
-    batch_rows: int | None = None
+    batch_rows: Annotated[int, Field(ge=1)] | None = None
     """Rows in a step. Unset: 64 for a size of the papers (Llama 2, section 3.1), fewer for a small model, so that a small set still makes enough steps."""
     too_long: Literal["drop", "truncate"] = "drop"
     """What becomes of a dialog that is longer than a row."""
-    max_dropped_share: float = 0.05
+    max_dropped_share: Annotated[float, Field(ge=0, le=1)] = 0.05
     """Fail when more than this share of the dialogs cannot be used."""
     optimizer: OptimizerConfig = OptimizerConfig()
     """AdamW. Peak learning rate when unset: 2e-5 for a size of the papers (Llama 2, section 3.1), the dial's for a small model."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+from pydantic import Field
+
 from herdling.base.decode import Volatile, settings
 
 
@@ -11,15 +13,15 @@ from herdling.base.decode import Volatile, settings
 class OptimizerConfig:
     """AdamW (Llama 1 section 2.3, Llama 2 section 2.2)."""
 
-    lr: float | None = None
+    lr: Annotated[float, Field(gt=0)] | None = None
     """Peak learning rate. Unset: the value that the papers give for a model of theirs, or the dial's for a small one."""
     betas: tuple[float, float] = (0.9, 0.95)
     """Decay rates of the running mean and the running square of the gradient."""
-    eps: float = 1e-5
+    eps: Annotated[float, Field(gt=0)] = 1e-5
     """Added to the root of the running square. Llama 2 prints 1e-5 (section 2.2), Llama 1 and 3 nothing."""
-    weight_decay: float = 0.1
+    weight_decay: Annotated[float, Field(ge=0)] = 0.1
     """Share of each matrix taken away per step, times the learning rate. Gains of the norms do not decay; see docs/decisions/0021."""
-    clip_norm: float = 1.0
+    clip_norm: Annotated[float, Field(gt=0)] = 1.0
     """Gradients are scaled down to this global norm when theirs is larger."""
 
 
@@ -32,7 +34,7 @@ class ScheduleConfig:
     Llama 3 405B: 8,000 steps. Small runs have few steps, hence the larger share."""
     decay: Literal["cosine", "linear", "constant"] = "cosine"
     """Shape after the warm-up. Cosine in all three papers; linear is Llama 3's annealing (section 3.4.3)."""
-    final: float = 0.1
+    final: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Learning rate at the end, as a fraction of the peak: 0.1 in Llama 1 and 2 (section 2.2), 0.01 for Llama 3 405B, 0 for annealing."""
 
 
@@ -40,11 +42,11 @@ class ScheduleConfig:
 class GuardConfig:
     """When to skip a step, and when to give up."""
 
-    sigmas: float = 6.0
+    sigmas: Annotated[float, Field(ge=0)] = 6.0
     """Skip a step whose loss or gradient norm lies this many standard deviations above the mean of the steps before it. 0: only what is not finite."""
-    window: int = 128
+    window: Annotated[int, Field(ge=8)] = 128
     """How many steps make that mean; nothing is judged before half of them were seen."""
-    patience: int = 20
+    patience: Annotated[int, Field(ge=1)] = 20
     """Stop with an error after this many skipped steps in a row."""
 
 
@@ -52,11 +54,11 @@ class GuardConfig:
 class CheckpointConfig:
     """When training state is saved. None of it can change the result."""
 
-    every_seconds: Annotated[float, Volatile()] = 60.0
+    every_seconds: Annotated[float, Volatile(), Field(ge=0)] = 60.0
     """Save when this much time went by since the last save."""
-    every_steps: Annotated[int | None, Volatile()] = None
+    every_steps: Annotated[int | None, Volatile(), Field(ge=1)] = None
     """Also save after each so many steps."""
-    keep: Annotated[int, Volatile()] = 2
+    keep: Annotated[int, Volatile(), Field(ge=1)] = 2
     """How many checkpoints stay on disk: the newest, and ones to fall back on."""
 
 
@@ -70,9 +72,9 @@ class LoopConfig:
     """Of weights and activations; beside bfloat16 the optimizer keeps float32 masters and float32 gradients (Llama 3, section 3.3.4). Auto: what is faster."""
     compile: bool = False
     """Compile the blocks: costs 20 to 80 s at the start (less when it was done before), then a step takes 5 to 25 % less."""
-    micro_batch_tokens: int = 4096
+    micro_batch_tokens: Annotated[int, Field(ge=1)] = 4096
     """Tokens in one forward. A step's rows run in pieces of this size (at least a row); the result is the same up to rounding, the memory is not."""
-    validations: Annotated[int, Volatile()] = 6
+    validations: Annotated[int, Volatile(), Field(ge=0)] = 6
     """How often held-out text is measured, evenly over the run, the last time at its end. 0: only at the end."""
     guard: GuardConfig = GuardConfig()
     """When to skip a step."""
