@@ -81,12 +81,14 @@ def _replacing_model(folder: Path) -> Iterator[Path]:
     partial.mkdir()
     try:
         yield partial
-        written = sorted(partial.iterdir(), key=lambda path: path.name == CONFIG)
+        written = sorted((path for path in partial.rglob("*") if path.is_file()), key=lambda path: path.name == CONFIG)
         (folder / CONFIG).unlink(missing_ok=True)
         for stale in [*folder.glob("model*.safetensors"), folder / INDEX]:
             stale.unlink(missing_ok=True)
         for path in written:
-            path.replace(folder / path.name)
+            place = folder / path.relative_to(partial)
+            place.parent.mkdir(exist_ok=True)
+            path.replace(place)
     except OSError as error:
         raise storage_error(folder, error) from error
     finally:
