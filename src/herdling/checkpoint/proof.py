@@ -62,6 +62,8 @@ def prove_folder(folder: Path, model: Llama, tokenizer: Tokenizer, chat_format: 
     proof: dict[str, Any] = {"read_by": f"{reader} {version(reader)}" if reader == "transformers" else "herdling, anew (transformers is not installed)"}
     prompts = _prompts(model, tokenizer)
     reloaded = load_model(folder, dtype=torch.float32)
+    if reloaded.config != model.config:  # two readers of one wrong config agree with each other
+        raise ModelError(f"{folder}: its config is {reloaded.config}, the model's is {model.config}")
     ours = _logits_of(reloaded, prompts)
     theirs = _transformers_logits(folder, prompts) if reader == "transformers" else _logits_of(load_model(folder, dtype=torch.float32), prompts)
     proof["logits"] = _compare(folder, ours, theirs) | {"prompts": len(prompts), "tokens": sum(map(len, prompts))}
