@@ -3,32 +3,81 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from herdling.model.blockwise import attend_blockwise
 from herdling.model.config import LlamaConfig
-from herdling.model.masks import document_mask
-from herdling.model.rope import rotate
+from herdling.model.masks import document_mask, first_readable
+from herdling.model.rope import Angles, rotate
 
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
-"""(layer, queries `[B, T, H, hd]`, keys `[B, T, H_kv, hd]`, values) -> `[B, T, H, hd]`: chosen once a forward, used by every layer."""
+"""(layer, queries `[B, H, T, hd]`, keys `[B, H_kv, T, hd]`, values) -> `[B, H, T, hd]`: chosen once a forward, used by every layer."""
 
 
-def self_attention(document_ids: Tensor | None) -> Attend:
-    """Return how the positions of a row attend to each other: causally, within documents `[B, T]` if given."""
+def self_attention(document_ids: Tensor | None, length: int, device: torch.device) -> Attend:
+    """Return how the positions of a row attend to each other: causally, and within documents `[B, T]` if given."""
+    if device.type == "cpu":
+        first = torch.zeros(1, length, dtype=torch.int64) if document_ids is None else first_readable(document_ids)
+        return lambda layer, queries, keys, values: attend_blockwise(queries, keys, values, first)[0]
+    if document_ids is not None and device.type == "cuda":
+        return _flex_attention(first_readable(document_ids))
     mask = None if document_ids is None else document_mask(document_ids)
+    return lambda layer, queries, keys, values: F.scaled_dot_product_attention(queries, keys, values, mask, is_causal=mask is None, enable_gqa=True)
 
-    def attend(layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        q, k, v = (x.transpose(1, 2) for x in (queries, keys, values))
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, enable_gqa=True).transpose(1, 2)
 
-    return attend
+def _flex_attention(first: Tensor) -> Attend:
+    """Return attention on CUDA that skips what the mask of documents hides, block by block, for `first_readable [B, T]`.
+
+    Written without a GPU at hand: `tests/model/test_attention.py` holds the test that one has to pass.
+    """
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    def may_read(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return (key <= query) & (key >= first[row, query])
+
+    batch, length = first.shape
+    blocks = create_block_mask(may_read, batch, None, length, length, device=first.device)
+    return lambda layer, queries, keys, values: _compiled_flex()(queries, keys, values, block_mask=blocks, enable_gqa=True)
+
+
+@cache
+def _compiled_flex() -> Callable[..., Tensor]:
+    """Return flex attention compiled: uncompiled it would hold all scores."""
+    from torch.nn.attention.flex_attention import flex_attention
+
+    compiled: Callable[..., Tensor] = torch.compile(flex_attention)
+    return compiled
+
+
+class _TurnHeads(torch.autograd.Function):
+    """Split a joint product into queries, keys and values by heads, and turn the first two: autograd's own backward fills and adds full-size zeros."""
+
+    @staticmethod
+    def forward(ctx: Any, mixed: Tensor, cos: Tensor, sin: Tensor, num_heads: int, num_key_heads: int) -> tuple[Tensor, Tensor, Tensor]:
+        ctx.save_for_backward(cos, sin)
+        by_head = mixed.transpose(1, 2)
+        turning = num_heads + num_key_heads
+        return (
+            rotate(by_head[:, :num_heads].contiguous(), (cos, sin)),
+            rotate(by_head[:, num_heads:turning].contiguous(), (cos, sin)),
+            by_head[:, turning:].contiguous(),
+        )
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        cos, sin = ctx.saved_tensors
+        back = (cos, -sin)
+        turned = (rotate(grads[0], back), rotate(grads[1], back), grads[2])
+        return torch.cat([grad.transpose(1, 2) for grad in turned], dim=2), None, None, None, None
 
 
 class Attention(nn.Module):
-    """o(softmax(rotated q kᵀ / sqrt(head_dim)) v); key head j serves query heads j * H / H_kv and the following (papers.md 5.3)."""
+    """o(softmax(turned q kᵀ / sqrt(head_dim)) v); key head j serves query heads j * H / H_kv and the following (papers.md 5.3)."""
 
     def __init__(self, config: LlamaConfig, layer: int) -> None:
         super().__init__()
@@ -39,14 +88,12 @@ class Attention(nn.Module):
         self.v_proj = nn.Linear(config.hidden_size, self.num_key_heads * self.head_dim, bias=False)
         self.o_proj = nn.Linear(self.num_heads * self.head_dim, config.hidden_size, bias=False)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, attend: Attend) -> Tensor:
+    def forward(self, x: Tensor, angles: Angles, attend: Attend) -> Tensor:
         """Return the layer's contribution to the residual stream for x `[B, T, D]`."""
         batch, length, _ = x.shape
-        # One product for queries, keys and values: three small ones leave cores idle between them.
+        # One product for queries, keys and values: three small ones leave the cores idle between them.
         mixed = F.linear(x, torch.cat((self.q_proj.weight, self.k_proj.weight, self.v_proj.weight)))
-        mixed = mixed.view(batch, length, -1, self.head_dim)
-        turning = self.num_heads + self.num_key_heads
-        turned = rotate(mixed[:, :, :turning], cos, sin)
-        queries, keys = turned.split((self.num_heads, self.num_key_heads), dim=2)
-        read = attend(self.layer, queries, keys, mixed[:, :, turning:])
-        return F.linear(read.reshape(batch, length, -1), self.o_proj.weight)
+        by_head = mixed.view(batch, length, -1, self.head_dim)
+        queries, keys, values = _TurnHeads.apply(by_head, *angles, self.num_heads, self.num_key_heads)  # type: ignore[no-untyped-call]
+        read = attend(self.layer, queries, keys, values)
+        return F.linear(read.transpose(1, 2).reshape(batch, length, -1), self.o_proj.weight)

@@ -1,7 +1,7 @@
 """Keys and values of the positions already read, so that each new token costs one position. Static memory, a length for each row.
 
-Rows of a batch may have lengths of their own: a row's new token goes to its own next slot, and whatever lies in slots beyond its length is never read. A prompt
-batch is therefore padded on the right, with `document_ids` -1 at the padding, and needs no mask. Costs 2 * layers * key heads * head_dim values a slot. Does not
+Rows of a batch may have lengths of their own: a row's new token goes to its own next slot, and whatever lies in slots beyond its length is never read. A batch
+of prompts is therefore padded on the right, with `document_ids` -1 at the padding. Costs 2 * layers * key heads * head_dim values a slot. Does not
 page: a row takes `max_length` slots from the start.
 """
 
@@ -45,9 +45,7 @@ class KVCache:
             ModelError: the longest row has no room for them.
         """
         if self.longest + num_new > self.max_length:
-            raise ModelError(
-                f"the cache holds {self.max_length:,} positions; {self.longest:,} are taken and {num_new:,} more were asked for. Give a longer cache"
-            )
+            raise ModelError(f"the cache holds {self.max_length:,} positions, {self.longest:,} are taken, {num_new:,} more were asked for: make it longer")
         return self.lengths[:, None] + torch.arange(num_new, device=self.lengths.device)
 
     def attention(self, positions: Tensor) -> Attend:
@@ -57,21 +55,17 @@ class KVCache:
         mask = cache_mask(positions, num_keys)
 
         def attend(layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-            self.keys[layer][rows, :, positions] = keys
-            self.values[layer][rows, :, positions] = values
+            self.keys[layer][rows, :, positions] = keys.transpose(1, 2)
+            self.values[layer][rows, :, positions] = values.transpose(1, 2)
             k, v = self.keys[layer][:, :, :num_keys], self.values[layer][:, :, :num_keys]
-            return F.scaled_dot_product_attention(queries.transpose(1, 2), k, v, attn_mask=mask, enable_gqa=True).transpose(1, 2)
+            return F.scaled_dot_product_attention(queries, k, v, attn_mask=mask, enable_gqa=True)
 
         return attend
 
-    def advance(self, num_new: Tensor | int, longest_new: int | None = None) -> None:
-        """Count the positions just written: `num_new` of each row, or one number for all; `longest_new` is their maximum, if the host knows it."""
+    def advance(self, num_new: Tensor | int) -> None:
+        """Count the positions just written: `[B]`, or one number for all rows."""
         self.lengths += num_new
-        if longest_new is None:
-            longest_new = num_new if isinstance(num_new, int) else 0
-            self.longest = int(self.lengths.max()) if longest_new == 0 else self.longest + longest_new
-        else:
-            self.longest += longest_new
+        self.longest = self.longest + num_new if isinstance(num_new, int) else int(self.lengths.max())
 
     def keep(self, rows: Sequence[int]) -> None:
         """Keep these rows, in this order (a row may be named twice: it is copied)."""

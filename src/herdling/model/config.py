@@ -65,8 +65,8 @@ class LlamaConfig:
         _check_positive(self, "max_position_embeddings", "rms_norm_eps", "rope_theta")
         if self.num_attention_heads % self.num_key_value_heads:
             raise ValueError(
-                f"num_attention_heads is {self.num_attention_heads}, num_key_value_heads {self.num_key_value_heads}: each key head serves equally many query heads,"
-                " so the first must be a multiple of the second"
+                f"num_attention_heads is {self.num_attention_heads}, num_key_value_heads {self.num_key_value_heads}:"
+                " each key head serves equally many query heads, so the first must be a multiple of the second"
             )
         if self.head_dim % 2:
             raise ValueError(f"head_dim is {self.head_dim}; accepted: an even number, because RoPE turns pairs")

@@ -1,7 +1,8 @@
 """Which position may read which: the one meaning that every backend of attention must have.
 
-A position reads itself and earlier positions of its own document; padding (document id -1) reads itself only, so that no row of a softmax is empty. These dense
-masks are the reference and the path of short rows; long rows use forms that never hold `T * T` values (`model/attention.py`).
+A position reads itself and the earlier positions of its own document; padding (document id -1) reads itself only, so that no row of a softmax is
+empty. Documents are runs of equal ids, so the readable positions of t are an interval, `first_readable[t] .. t`. Dense masks are the reference, and
+the path of backends that know nothing better.
 """
 
 from __future__ import annotations
@@ -10,13 +11,19 @@ import torch
 from torch import Tensor
 
 
+def first_readable(document_ids: Tensor) -> Tensor:
+    """Return the first position that each position may read: where its document begins, or itself for padding; int64 `[B, T]`."""
+    positions = torch.arange(document_ids.shape[1], device=document_ids.device)
+    begins = torch.ones_like(document_ids, dtype=torch.bool)
+    begins[:, 1:] = document_ids[:, 1:] != document_ids[:, :-1]
+    return torch.where(begins | (document_ids < 0), positions, 0).cummax(dim=1).values
+
+
 def document_mask(document_ids: Tensor) -> Tensor:
     """Return bool `[B, 1, T, T]`, True = may attend, for document ids `[B, T]` (Llama 3, section 3.2)."""
-    queries, keys = document_ids[:, None, :, None], document_ids[:, None, None, :]
     positions = torch.arange(document_ids.shape[1], device=document_ids.device)
-    causal = positions[:, None] >= positions
-    itself = positions[:, None] == positions
-    return causal & (queries == keys) & (queries >= 0) | itself
+    mask = (positions <= positions[:, None]) & (positions >= first_readable(document_ids)[:, :, None])
+    return mask[:, None]
 
 
 def cache_mask(positions: Tensor, num_keys: int) -> Tensor:

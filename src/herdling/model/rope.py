@@ -1,7 +1,7 @@
 """Rotary positions (RoPE): the angles of every position, with the stretch of Llama 3.1, in Hugging Face's half-split layout (papers.md 5.3).
 
-Channel i of a head turns together with channel i + head_dim/2 by position * f_i, f_i = theta^(-2i / head_dim). Tables are float32 always, also in a bfloat16
-model: position 8,191 has no bfloat16.
+Channel i of a head turns together with channel i + head_dim/2 by position * f_i, f_i = theta^(-2i / head_dim). Angles, cosines and sines are
+computed in float32 always (bfloat16 has no position 8,191) and rounded to the model's type at the end.
 """
 
 from __future__ import annotations
@@ -28,6 +28,10 @@ def _stretch(frequencies: Tensor, scaling: RopeScalingConfig) -> Tensor:
     return (1 - kept) * frequencies / scaling.factor + kept * frequencies
 
 
+Angles = tuple[Tensor, Tensor]
+"""Cosines twice, and sines as (-sin, sin): both `[B or 1, 1, T, head_dim]`, so that turning is x * cos + (x with its halves swapped) * sin."""
+
+
 class RopeTable:
     """Cosines and sines of all positions up to the model's context, made at first use on each device.
 
@@ -46,15 +50,20 @@ class RopeTable:
             self._tables[device] = (angles.cos().to(device), angles.sin().to(device))
         return self._tables[device]
 
-    def angles(self, position_ids: Tensor | None, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Return cosines and sines of these positions, `[B, T, 1, head_dim / 2]`, or `[1, T, 1, head_dim / 2]` for positions 0 .. T - 1."""
-        cos, sin = self.on(device)
-        if position_ids is None:
-            return cos[None, :length, None], sin[None, :length, None]
-        return cos[position_ids].unsqueeze(2), sin[position_ids].unsqueeze(2)
+    def angles(self, position_ids: Tensor | None, length: int, like: Tensor) -> Angles:
+        """Return the angles of these positions `[B, T]` (unset: 0 .. T - 1) on the device and in the dtype of `like`."""
+        cos, sin = self.on(like.device)
+        chosen = slice(length) if position_ids is None else position_ids
+        cos, sin = cos[chosen].to(like.dtype), sin[chosen].to(like.dtype)
+        cos, sin = torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
+        return (cos[None, None], sin[None, None]) if position_ids is None else (cos[:, None], sin[:, None])
 
 
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn the heads of x `[B, T, H, head_dim]` by the angles of their positions; computed in float32, returned in x's dtype."""
-    first, second = x.float().chunk(2, dim=-1)
-    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1).to(x.dtype)
+def rotate(x: Tensor, angles: Angles) -> Tensor:
+    """Turn the heads of x `[B, H, T, head_dim]`: (a, b) becomes (a cos - b sin, b cos + a sin), a and b the halves of a head."""
+    cos, sin = angles
+    half = x.shape[-1] // 2
+    if torch.compiler.is_compiling():  # the compiler fuses halves into one loop; called one by one, whole heads need half the calls
+        (a, b), cos, sin = x.split(half, dim=-1), cos[..., half:], sin[..., half:]
+        return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1)
+    return torch.addcmul(x * cos, torch.roll(x, half, dims=-1), sin)

@@ -1,7 +1,7 @@
 """The Llama: embedding, blocks, final norm, output matrix, under Hugging Face's weight names (papers.md 5.1).
 
-One file for Llama 1, 2, 3 and 3.1: they differ by numbers in the config. `forward` ends at the final hidden states, because no caller wants all logits: training
-takes log-probabilities of the labels (`model/heads.py`), decoding the logits of last positions.
+One file for Llama 1, 2, 3 and 3.1: they differ by numbers in the config. `forward` ends at the final hidden states, because no caller wants all logits:
+training takes log-probabilities of the labels (`model/heads.py`), decoding the logits of last positions.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from herdling.model.attention import Attend, Attention, self_attention
 from herdling.model.cache import KVCache
 from herdling.model.config import LlamaConfig
 from herdling.model.layers import RMSNorm, SwiGLU
-from herdling.model.rope import RopeTable
+from herdling.model.rope import Angles, RopeTable
 
 
 class Block(nn.Module):
@@ -27,10 +27,11 @@ class Block(nn.Module):
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.mlp = SwiGLU(config)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, attend: Attend) -> Tensor:
+    def forward(self, x: Tensor, angles: Angles, attend: Attend) -> Tensor:
         """Return the residual stream `[B, T, D]` after this block."""
-        x = x + self.self_attn(self.input_layernorm(x), cos, sin, attend)
-        return x + self.mlp(self.post_attention_layernorm(x))
+        h: Tensor = x + self.self_attn(self.input_layernorm(x), angles, attend)
+        y: Tensor = h + self.mlp(self.post_attention_layernorm(h))
+        return y
 
 
 class Stack(nn.Module):
@@ -42,12 +43,13 @@ class Stack(nn.Module):
         self.layers = nn.ModuleList(Block(config, layer) for layer in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
-    def forward(self, input_ids: Tensor, cos: Tensor, sin: Tensor, attend: Attend) -> Tensor:
+    def forward(self, input_ids: Tensor, angles: Angles, attend: Attend) -> Tensor:
         """Return the final hidden states `[B, T, D]`."""
         x = self.embed_tokens(input_ids)
         for layer in self.layers:
-            x = layer(x, cos, sin, attend)
-        return self.norm(x)  # type: ignore[no-any-return]
+            x = layer(x, angles, attend)
+        normed: Tensor = self.norm(x)
+        return normed
 
 
 class Llama(nn.Module):
@@ -77,14 +79,15 @@ class Llama(nn.Module):
         """
         if cache is not None:
             return self._forward_cached(input_ids, document_ids, cache)
-        cos, sin = self.rope.angles(position_ids, input_ids.shape[1], input_ids.device)
-        hidden: Tensor = self.model(input_ids, cos, sin, self_attention(document_ids))
+        length = input_ids.shape[1]
+        angles = self.rope.angles(position_ids, length, self.output_weight)
+        hidden: Tensor = self.model(input_ids, angles, self_attention(document_ids, length, input_ids.device))
         return hidden
 
     def _forward_cached(self, input_ids: Tensor, document_ids: Tensor | None, cache: KVCache) -> Tensor:
         positions = cache.positions(input_ids.shape[1])
-        cos, sin = self.rope.angles(positions.clamp(max=self.config.max_position_embeddings - 1), input_ids.shape[1], input_ids.device)
-        hidden: Tensor = self.model(input_ids, cos, sin, cache.attention(positions))
+        angles = self.rope.angles(positions.clamp(max=self.config.max_position_embeddings - 1), input_ids.shape[1], self.output_weight)
+        hidden: Tensor = self.model(input_ids, angles, cache.attention(positions))
         cache.advance(input_ids.shape[1] if document_ids is None else (document_ids >= 0).sum(dim=1))
         return hidden
 
@@ -96,9 +99,9 @@ class Llama(nn.Module):
     def init_weights(self, seed: int) -> None:
         """Draw all weights, the same for the same seed on every device.
 
-        The papers leave this open (papers.md 17). Ours: matrices normal with variance 1 / inputs, so that a block's products keep the size of what they read at
-        any width; those that write to the residual stream divided by sqrt(2 * layers), so that depth does not make it grow; embedding and output 0.02, so that the
-        first loss is ln(vocabulary) and a tied matrix serves both ends; gains 1.
+        The papers leave this open (papers.md 17). Ours: matrices normal with variance 1 / inputs, so that a block's products keep the size of what
+        they read at any width; those that write to the residual stream divided by sqrt(2 * layers), so that depth does not make it grow;
+        embedding and output 0.02, so that the first loss is ln(vocabulary) and a tied matrix serves both ends; gains 1.
         """
         generator = torch.Generator().manual_seed(seed)
         residual = (2 * self.config.num_hidden_layers) ** -0.5
