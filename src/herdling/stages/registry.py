@@ -112,9 +112,7 @@ class StageRun:
 
     def check_tokenizers(self) -> None:
         """Check that all inputs were made with one tokenizer. Raises `LineageError` naming the two that differ."""
-        made_with = [
-            (reference, artifact.manifest["tokenizer"]) for reference, artifact in self.artifacts.items() if artifact.manifest.get("tokenizer")
-        ]
+        made_with = [(reference, artifact.manifest["tokenizer"]) for reference, artifact in self.artifacts.items() if artifact.manifest.get("tokenizer")]
         for reference, fingerprint in made_with[1:]:
             if fingerprint != made_with[0][1]:
                 first, expected = made_with[0]

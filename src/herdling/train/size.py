@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from herdling.base.errors import SettingsError, did_you_mean
-from herdling.base.units import format_count, parse_count
+from herdling.base.units import parse_count
 from herdling.model.config import LlamaConfig
+from herdling.model.dial import dial
 from herdling.model.presets import PRESETS
 
 # Above this many parameters fine-tuning takes the figures of Llama 2 (section 3.1); its smallest model has 7B, Llama 3.2's has 1B.
 PAPER_PARAMETERS = 1_000_000_000
+SMALL_SEQUENCE_LENGTH = 256
 RAMP = "0:4M@4096 252B:8M@8192 2.87T:16M@8192"
 # name -> peak learning rate, batch, tokens (papers.md 1.1; Llama 3's smaller sizes had "similar recipes" to the 405B; 3.2's are ours).
 PAPER_RUNS = {
@@ -79,23 +81,17 @@ def _parameters(name: str, where: str) -> int:
 
 
 def _small(parameters: int, vocab_size: int, config: LlamaConfig | None) -> Size:
-    """INTERIM until model/dial.py is there."""
-    shapes = [
-        LlamaConfig(
-            vocab_size=vocab_size,
-            hidden_size=width,
-            intermediate_size=32 * round(width / 12),
-            num_hidden_layers=depth,
-            num_attention_heads=width // 32,
-            num_key_value_heads=width // 32,
-            head_dim=32,
-            max_position_embeddings=256,
-            tie_word_embeddings=True,
-        )
-        for depth in range(1, 33)
-        for width in range(32, 1025, 32)
-        if 24 <= width / depth <= 56
-    ]
-    shape = config or min(shapes, key=lambda made: abs(made.num_parameters() - parameters))
-    lr = 3e-3 * (1e6 / max(parameters, 100_000)) ** 0.25
-    return Size(config=shape, lr=lr, batch="8K@256", num_tokens=format_count(4 * parameters), sft_lr=lr / 3, sft_rows=16)
+    """Return what the dial gives; with an exact `config`, what it gives a model of that size.
+
+    Fine-tuning takes half of the peak of pre-training and 8 rows a step: on the starter's dialogs a smaller rate learned fewer facts in the same tokens
+    (docs/log.md), and the papers' 2e-5 moves a model of this size hardly at all.
+    """
+    small = dial(parameters, vocab_size=vocab_size, sequence_length=config.max_position_embeddings if config else SMALL_SEQUENCE_LENGTH)
+    return Size(
+        config=config or small.config,
+        lr=small.lr,
+        batch=f"{small.batch_tokens}@{small.sequence_length}",
+        num_tokens=str(small.num_tokens),
+        sft_lr=small.lr / 2,
+        sft_rows=8,
+    )
