@@ -45,13 +45,15 @@ class _Kept(torch.autograd.Function):
         probabilities = torch.softmax(scores, dim=-1, out=scores)
         every = torch.arange(len(labels), device=labels.device)
         of_label = probabilities[every, labels]
-        ctx.save_for_backward(rows, weight, probabilities, every, labels, of_label)
+        ctx.save_for_backward(rows, weight, every, labels, of_label)
+        ctx.probabilities = probabilities  # not saved as the others are: the backward changes them for a moment
         # Not log_softmax: that would need another pass over all scores in float32, and an exponential in the backward.
         return of_label.float().clamp(min=torch.finfo(torch.float32).tiny).log()
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
-        rows, weight, probabilities, every, labels, of_label = ctx.saved_tensors
+        rows, weight, every, labels, of_label = ctx.saved_tensors
+        probabilities = ctx.probabilities
         down = -grad.unsqueeze(-1).to(rows.dtype)
         probabilities[every, labels] = of_label - 1
         grads = (probabilities @ weight * down, probabilities.T @ (rows * down))
