@@ -143,7 +143,7 @@ def test_weights_without_a_tokenizer_give_logits_and_say_what_is_missing(tmp_pat
 
 def test_a_tokenizer_that_is_not_the_one_of_the_weights_is_refused(tmp_path: Path) -> None:
     other = train_byte_level_bpe([TEXT[::-1] * 40], 330)
-    with pytest.raises(LineageError, match="another|trained with the tokenizer"):
+    with pytest.raises(LineageError, match="trained with the tokenizer"):
         herdling.load(saved(tmp_path / "model"), tokenizer=other)
 
 

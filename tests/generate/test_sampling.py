@@ -86,12 +86,12 @@ def test_logprobs_are_the_models_own() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (dict(temperature=-1.0), "temperature"),
-        (dict(temperature=float("nan")), "temperature"),
-        (dict(top_p=1.1), "top_p"),
-        (dict(top_k=-1), "top_k"),
-        (dict(max_tokens=0), "max_tokens"),
-        (dict(stop=("",)), "stop"),
+        ({"temperature": -1.0}, "temperature"),
+        ({"temperature": float("nan")}, "temperature"),
+        ({"top_p": 1.1}, "top_p"),
+        ({"top_k": -1}, "top_k"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"stop": ("",)}, "stop"),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(change: dict[str, Any], message: str) -> None:

@@ -25,16 +25,16 @@ def toy_tokenizer(family: Literal["llama2", "llama3"] = "llama3") -> Tokenizer:
 
 def toy_config(**changes: Any) -> LlamaConfig:
     """Two layers, grouped heads, a context of 64."""
-    fields: dict[str, Any] = dict(
-        vocab_size=330,
-        hidden_size=48,
-        intermediate_size=80,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=12,
-        max_position_embeddings=64,
-    )
+    fields: dict[str, Any] = {
+        "vocab_size": 330,
+        "hidden_size": 48,
+        "intermediate_size": 80,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 12,
+        "max_position_embeddings": 64,
+    }
     return LlamaConfig(**{**fields, **changes})
 
 
@@ -57,10 +57,10 @@ def toy_engine(seed: int = 1, **changes: Any) -> Engine:
 
 
 SHAPES: dict[str, dict[str, Any]] = {
-    "every head its own key": dict(num_attention_heads=4, num_key_value_heads=4),
-    "grouped": dict(num_attention_heads=4, num_key_value_heads=2),
-    "one key for odd heads": dict(num_attention_heads=3, num_key_value_heads=1, head_dim=16),
-    "tied": dict(tie_word_embeddings=True),
-    "wide heads": dict(num_attention_heads=2, num_key_value_heads=1, head_dim=40),
-    "stretched RoPE": dict(rope_theta=5e5, rope_scaling=RopeScalingConfig(factor=8.0, original_max_position_embeddings=16)),
+    "every head its own key": {"num_attention_heads": 4, "num_key_value_heads": 4},
+    "grouped": {"num_attention_heads": 4, "num_key_value_heads": 2},
+    "one key for odd heads": {"num_attention_heads": 3, "num_key_value_heads": 1, "head_dim": 16},
+    "tied": {"tie_word_embeddings": True},
+    "wide heads": {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 40},
+    "stretched RoPE": {"rope_theta": 5e5, "rope_scaling": RopeScalingConfig(factor=8.0, original_max_position_embeddings=16)},
 }

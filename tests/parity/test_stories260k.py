@@ -1,7 +1,7 @@
 """A real trained Llama of 260K parameters: its greedy tokens, logits and log-probabilities, from both file forms.
 
-The reference was computed by an independent float64 program and agrees with llama2.c. Reads the kit (HERDLING_KIT, else ../shared/kit beside the project); skipped,
-saying so, where it is absent.
+The reference was computed by an independent float64 program and agrees with llama2.c. Reads the kit (HERDLING_KIT, else ../shared/kit by the project);
+skipped, saying so, where it is absent.
 """
 
 from __future__ import annotations

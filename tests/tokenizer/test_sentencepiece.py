@@ -37,12 +37,13 @@ def test_real_text_has_the_librarys_ids(llama2: SentencePieceTokenizer, library:
 
 def test_remembered_words_are_forgotten_before_they_fill_the_memory(llama2: SentencePieceTokenizer) -> None:
     assert llama2._words is not None
-    for number in range(3):
-        text = " ".join(f"{number}x{index}" for index in range(100_000))
+    for number in range(12):
+        text = " ".join(f"{number}x{index}" for index in range(40_000))
         assert llama2.decode(llama2.encode(text)) == text
-        assert len(llama2._words.known) <= ours._MAX_WORDS
-    llama2.encode("y" * 10_000)
-    assert "y" * 10_000 not in llama2._words.known
+        assert len(llama2._words.known) <= ours._MAX_SIZE / ours._ENTRY
+    assert len(llama2._words.known) < 400_000
+    llama2.forget()
+    assert not llama2._words.known
 
 
 def test_digits_stand_alone(llama2: SentencePieceTokenizer) -> None:
