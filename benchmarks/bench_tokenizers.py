@@ -3,8 +3,10 @@
     python benchmarks/bench_tokenizers.py [--rounds 7] [--megabytes 6] [--write benchmarks/results/tokenizers.json]
 
 Text: this Python's standard library, as whole files and as paragraphs. Tokenizers: Meta's where the kit is (HERDLING_KIT, else ../shared/kit), else ones
-trained here. In each round every way of encoding runs once, one after the other; a ratio is the median over rounds of our best way by the peer's best way
-of the same round, best by the median over rounds. Ids are compared first. `cold` empties the words that a Llama 2 tokenizer remembers before each run, `warm` does not; the ratio counts cold.
+trained here. Ids are compared first. A round goes through the text in slices, and each slice is encoded in every way in turn, so that all ways meet the same
+disturbances. A ratio is the median over rounds of our best way by the peer's best way, best by the median. `wall` counts time that passed, `processor` the
+time of one-threaded ways on the processors, which other programs disturb less. `cold`: the words that a Llama 2 tokenizer remembers are forgotten before each
+round; `warm`: they are not, and the ratio does not count it.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ from herdling.tokenizer.tiktoken import TiktokenTokenizer
 from herdling.tokenizer.train import train_byte_level_bpe, train_sentencepiece
 
 KIT = Path(os.environ.get("HERDLING_KIT") or Path(__file__).parents[2] / "shared/kit") / "tokenizers"
-Ways = dict[str, Callable[[], Any]]
+Ways = dict[str, Callable[[list[str]], Any]]
+SLICES = 24
 
 
 def read_texts(megabytes: float) -> list[str]:
@@ -46,73 +49,68 @@ def read_texts(megabytes: float) -> list[str]:
     return texts
 
 
-def tiktoken_ways(ours: TiktokenTokenizer, texts: list[str], cores: int) -> tuple[Ways, Ways]:
+def tiktoken_ways(ours: TiktokenTokenizer, cores: int) -> Ways:
     """Return our ways to encode texts, and bare tiktoken's."""
     ranks = {ours.token_bytes(index): index for index in range(ours.vocab_size - len(ours.special_ids))}
     bare = tiktoken.Encoding("bare", pat_str=ours.pattern, mergeable_ranks=ranks, special_tokens=dict(ours.special_ids))
-    mine: Ways = {
-        "encode": lambda: [ours.encode(text) for text in texts],
-        "encode_batch, 1 thread": lambda: ours.encode_batch(texts, threads=1),
-        f"encode_batch, {cores} threads": lambda: ours.encode_batch(texts, threads=cores),
-    }
-    theirs: Ways = {
-        "encode_ordinary": lambda: [bare.encode_ordinary(text) for text in texts],
-        "encode_to_numpy": lambda: [bare.encode_to_numpy(text, disallowed_special=()) for text in texts],
-        "encode_ordinary_batch, 1 thread": lambda: bare.encode_ordinary_batch(texts, num_threads=1),
-        f"encode_ordinary_batch, {cores} threads": lambda: bare.encode_ordinary_batch(texts, num_threads=cores),
-    }
-    return mine, theirs
-
-
-def sentencepiece_ways(ours: SentencePieceTokenizer, texts: list[str], cores: int) -> tuple[Ways, Ways]:
-    """Return our ways to encode texts, and the bare library's."""
-    bare = sentencepiece.SentencePieceProcessor(model_proto=ours.model)
-    cold = [SentencePieceTokenizer(ours.model) for _ in range(2)]
-
-    def forget(which: int) -> SentencePieceTokenizer:
-        words = cold[which]._words
-        if words is not None:
-            words.known.clear()
-        return cold[which]
-
-    mine: Ways = {
-        "encode, cold": lambda: [tokenizer.encode(text) for tokenizer in [forget(0)] for text in texts],
-        "encode_batch, cold, 1 thread": lambda: forget(1).encode_batch(texts),
-        "encode, warm": lambda: [ours.encode(text) for text in texts],
-    }
-    theirs: Ways = {
-        "encode": lambda: [bare.encode(text) for text in texts],
-        f"encode, {cores} threads": lambda: bare.encode(texts, num_threads=cores),
-    }
-    return mine, theirs
-
-
-def measure(mine: Ways, theirs: Ways, megabytes: float, rounds: int) -> dict[str, Any]:
-    """Time all ways in turn, round by round; return medians and the ratio of the best of each."""
-    speeds: dict[str, list[float]] = {}
-    ways = {**{f"ours: {name}": way for name, way in mine.items()}, **{f"peer: {name}": way for name, way in theirs.items()}}
-    for way in ways.values():
-        way()  # first calls fill caches of both sides
-    for turn in range(rounds):
-        for name, way in sorted(ways.items(), reverse=turn % 2 == 1):
-            start = time.perf_counter()
-            way()
-            speeds.setdefault(name, []).append(megabytes / (time.perf_counter() - start))
-    medians = {name: round(statistics.median(values), 2) for name, values in sorted(speeds.items())}
-    ours = max((name for name in medians if name.startswith("ours") and "warm" not in name), key=medians.__getitem__)
-    peer = max((name for name in medians if name.startswith("peer")), key=medians.__getitem__)
-    plain = f"ours: {next(iter(mine))}", f"peer: {next(iter(theirs))}"
-
-    def pairs(first: str, second: str) -> list[float]:
-        return [round(a / b, 3) for a, b in zip(speeds[first], speeds[second], strict=True)]
-
     return {
-        "megabytes_per_second": medians,
-        "best": [ours, peer],
-        "ratio_best_to_best": statistics.median(pairs(ours, peer)),
-        "ratio_of_each_round": pairs(ours, peer),
-        "ratio_one_call_a_text": statistics.median(pairs(*plain)),
+        "ours: encode": lambda texts: [ours.encode(text) for text in texts],
+        "ours: encode_batch": lambda texts: ours.encode_batch(texts, threads=1),
+        f"ours: encode_batch, {cores} threads": lambda texts: ours.encode_batch(texts, threads=cores),
+        "peer: encode_ordinary": lambda texts: [bare.encode_ordinary(text) for text in texts],
+        "peer: encode_to_numpy": lambda texts: [bare.encode_to_numpy(text, disallowed_special=()) for text in texts],
+        f"peer: encode_ordinary_batch, {cores} threads": lambda texts: bare.encode_ordinary_batch(texts, num_threads=cores),
     }
+
+
+def sentencepiece_ways(warm: SentencePieceTokenizer, cold: SentencePieceTokenizer, second: SentencePieceTokenizer, cores: int) -> Ways:
+    """Return our ways to encode texts, and the bare library's."""
+    bare = sentencepiece.SentencePieceProcessor(model_proto=warm.model)
+    return {
+        "ours: encode, cold": lambda texts: [cold.encode(text) for text in texts],
+        "ours: encode_batch, cold": lambda texts: second.encode_batch(texts),
+        "ours: encode, warm": lambda texts: [warm.encode(text) for text in texts],
+        "peer: encode": lambda texts: [bare.encode(text) for text in texts],
+        f"peer: encode, {cores} threads": lambda texts: bare.encode(texts, num_threads=cores),
+    }
+
+
+def check(ways: Ways, texts: list[str]) -> Ways:
+    """Stop unless all ways give the same ids."""
+    first, *others = ([list(ids) for ids in way(texts)] for way in ways.values())
+    if any(other != first for other in others):
+        sys.exit("ids differ from the peer's")
+    return ways
+
+
+def measure(ways: Ways, texts: list[str], rounds: int, prepare: Callable[[], None]) -> dict[str, Any]:
+    """Time all ways on each slice in turn; return medians over rounds and the ratios of the best of each side."""
+    size = max(1, len(texts) // SLICES)
+    slices = [texts[start : start + size] for start in range(0, len(texts), size)]
+    megabytes = sum(len(text.encode()) for text in texts) / 1e6
+    seconds: dict[str, dict[str, list[float]]] = {clock: {name: [] for name in ways} for clock in ("wall", "processor")}
+    for turn in range(rounds + 1):
+        prepare()
+        spent = {clock: dict.fromkeys(ways, 0.0) for clock in seconds}
+        for index, part in enumerate(slices):
+            for name, way in sorted(ways.items(), reverse=(turn + index) % 2 == 1):
+                wall, processor = time.perf_counter(), time.process_time()
+                way(part)
+                spent["wall"][name] += time.perf_counter() - wall
+                spent["processor"][name] += time.process_time() - processor
+        for clock, names in spent.items() if turn else ():  # the first round fills the caches of both sides
+            for name, value in names.items():
+                seconds[clock][name].append(value)
+    return {clock: compare(megabytes, taken, only_one_thread=clock == "processor") for clock, taken in seconds.items()}
+
+
+def compare(megabytes: float, taken: dict[str, list[float]], only_one_thread: bool) -> dict[str, Any]:
+    """Return speeds and the ratio of our best way to the peer's best."""
+    names = [name for name in taken if not (only_one_thread and "threads" in name)]
+    medians = {name: round(megabytes / statistics.median(taken[name]), 2) for name in names}
+    ours, peer = (max((name for name in names if name.startswith(side) and "warm" not in name), key=medians.__getitem__) for side in ("ours", "peer"))
+    ratios = [round(theirs / mine, 3) for mine, theirs in zip(taken[ours], taken[peer], strict=True)]
+    return {"megabytes_per_second": medians, "best": [ours, peer], "ratio": statistics.median(ratios), "ratio_of_each_round": ratios}
 
 
 def main() -> None:
@@ -130,14 +128,14 @@ def main() -> None:
         tokenizer = load_tokenizer(path) if path.is_file() else (train_sentencepiece if family == "llama2" else train_byte_level_bpe)(files, 4096)
         seconds = time.perf_counter() - start
         for shape, texts in (("files", files), ("paragraphs", [part for text in files for part in text.split("\n\n") if part])):
-            megabytes = sum(len(text.encode()) for text in texts) / 1e6
-            ways = tiktoken_ways if isinstance(tokenizer, TiktokenTokenizer) else sentencepiece_ways
-            mine, theirs = ways(tokenizer, texts, cores)  # type: ignore[arg-type]
-            same = [list(ids) for ids in next(iter(mine.values()))()] == next(iter(theirs.values()))()
-            if not same:
-                sys.exit(f"{family}, {shape}: ids differ from the peer's")
-            facts = {"family": family, "vocab_size": tokenizer.vocab_size, "texts": shape, "documents": len(texts), "megabytes": round(megabytes, 2)}
-            results.append({**facts, "load_seconds": round(seconds, 3), **measure(mine, theirs, megabytes, options.rounds)})
+            if isinstance(tokenizer, TiktokenTokenizer):
+                measured = measure(check(tiktoken_ways(tokenizer, cores), texts), texts, options.rounds, lambda: None)
+            else:
+                cold, second = SentencePieceTokenizer(tokenizer.model), SentencePieceTokenizer(tokenizer.model)
+                ways = sentencepiece_ways(tokenizer, cold, second, cores)
+                measured = measure(check(ways, texts), texts, options.rounds, lambda one=cold, two=second: (one.forget(), two.forget()))  # type: ignore[misc]
+            facts = {"family": family, "vocab_size": tokenizer.vocab_size, "texts": shape, "documents": len(texts)}
+            results.append({**facts, "megabytes": round(sum(len(text.encode()) for text in texts) / 1e6, 2), "load_seconds": round(seconds, 3), **measured})
     line = {"benchmark": "tokenizers", "command": "python benchmarks/bench_tokenizers.py", "rounds": options.rounds, "cores": cores, "results": results,
             "machine": machine_facts("tiktoken", "sentencepiece", "tokenizers", "herdling")}  # fmt: skip
     print(json.dumps(line))

@@ -37,39 +37,58 @@ _NO_DUMMY_PREFIX = bytes([NORMALIZER << 3 | 2, 2, DUMMY_PREFIX << 3, 0])
 
 _WORDS = re.compile(f"[ {SPACE}]*[^ {SPACE}\n]+|[ {SPACE}]+|\n+")
 _CROSSING = re.compile(f"[^{SPACE}]{SPACE}|\n.|.\n", re.DOTALL)
-_MAX_WORDS = 1 << 18
-_MAX_WORD = 128
+_MAX_SIZE = 64 << 20
+_ENTRY = 200  # bytes that a remembered word takes beside its characters, about
+_WORDS_A_CALL = 64
+_TEXTS_A_TURN = 64
 
 
 class _Words:
-    """Encodes words and remembers them. Emptied when full: real text refills it in a moment."""
+    """Encodes words and remembers them, up to some 60 MB; then it starts anew, and real text refills it in a moment."""
 
     def __init__(self, library: Any) -> None:
         self._library = library
-        self.known: dict[str, tuple[int, ...]] = {}
+        (self._line_end,) = library.encode_as_ids("\n")
+        self.forget()
 
-    def encode(self, words: Sequence[str]) -> list[int]:
-        """Return the ids of words, joined. Raises `UnicodeEncodeError` for a lone surrogate."""
+    def forget(self) -> None:
+        """Start anew. With another dictionary, because a thread in the middle of a text holds the old one."""
+        self.known: dict[str, tuple[int, ...]] = {}
+        self._size = 0
+
+    def encode(self, texts: Iterable[Sequence[str]]) -> list[list[int]]:
+        """Return the ids of texts, each given as its words. Raises `UnicodeEncodeError` for a lone surrogate."""
         known = self.known
-        ids: list[int] = []
         try:
-            for found in map(known.__getitem__, words):
-                ids += found
+            return [_join(known, words) for words in texts]
         except KeyError:
-            met = self._meet({word for word in words if word not in known})
-            ids = [token for word in words for token in met.get(word) or known[word]]
-        return ids
+            new = {word for words in texts for word in words if word not in known}
+            known.update(self._meet(new))
+            self._size += sum(map(len, new)) + _ENTRY * len(new)
+            if self._size > _MAX_SIZE:
+                self.forget()
+            return [_join(known, words) for words in texts]
 
     def _meet(self, words: set[str]) -> dict[str, tuple[int, ...]]:
-        """Encode new words in one call, which costs half of a call for each, and remember those that may come again."""
-        found = self._library.encode([word.encode() for word in words], num_threads=1)
-        met = dict(zip(words, map(tuple, found), strict=True))
-        kept = {word: ids for word, ids in met.items() if len(word) < _MAX_WORD}
-        if len(self.known) + len(kept) > _MAX_WORDS:
-            self.known = {}  # a new one: a thread in the middle of a text holds the old one
-        if len(kept) <= _MAX_WORDS:
-            self.known |= kept
+        """Encode words. Joined to lines, which do not touch each other, many share a call. (The library's own batches wake threads, which is slower.)"""
+        met = {word: tuple(self._library.encode_as_ids(word)) for word in words if word[0] == "\n"}
+        lines = [word for word in words if word[0] != "\n"]
+        for start in range(0, len(lines), _WORDS_A_CALL):
+            part = lines[start : start + _WORDS_A_CALL]
+            ids = self._library.encode_as_ids("\n".join([*part, ""]).encode())
+            place = 0
+            for word in part:
+                end = ids.index(self._line_end, place)
+                met[word] = tuple(ids[place:end])
+                place = end + 1
         return met
+
+
+def _join(known: Mapping[str, tuple[int, ...]], words: Sequence[str]) -> list[int]:
+    ids: list[int] = []
+    for found in map(known.__getitem__, words):
+        ids += found
+    return ids
 
 
 class SentencePieceTokenizer:
@@ -156,11 +175,28 @@ class SentencePieceTokenizer:
         if self._words is None:
             library = self._library if self.rule == "trimmed" else self._inner  # trimming would take our own space away
             return list(library.encode_as_ids(text.encode()))
-        return self._words.encode(_WORDS.findall(text))
+        return self._words.encode([_WORDS.findall(text)])[0]
+
+    def forget(self) -> None:
+        """Drop the words remembered so far; encoding meets them anew."""
+        if self._words is not None:
+            self._words.forget()
 
     def encode_batch(self, texts: Sequence[str], threads: int | None = None) -> list[Ids]:
         # One thread: remembered words are several times faster than the library's threads, and Python runs them one at a time.
-        return [np.array(self._encode_ids(text) if text else [], dtype=np.uint32) for text in texts]
+        arrays: list[Ids] = []
+        for start in range(0, len(texts), _TEXTS_A_TURN):
+            arrays += [np.array(ids, dtype=np.uint32) for ids in self._encode_turn(texts[start : start + _TEXTS_A_TURN])]
+        return arrays
+
+    def _encode_turn(self, texts: Sequence[str]) -> list[list[int]]:
+        """Encode some texts together, so that their new words are met in few calls."""
+        if self._words is None:
+            return [self.encode(text) for text in texts]
+        try:
+            return self._words.encode([_WORDS.findall(f" {text}") if text else [] for text in texts])
+        except UnicodeEncodeError:
+            return [self.encode(text) for text in texts]
 
     def encode_parts(self, parts: Sequence[str]) -> tuple[list[int], list[int]]:
         if self.rule == "trimmed":

@@ -51,9 +51,11 @@ def guarded(text: str) -> list[str]:
         return [text]
     pieces: list[str] = []
     for start in range(0, len(text), MAX_CHARACTERS):
-        chunk = text[start : start + MAX_CHARACTERS]
-        cuts = [0, *_run_cuts(chunk), len(chunk)]
-        pieces += [chunk[a:b] for a, b in pairwise(cuts)]
+        chunk = text[start : start + MAX_CHARACTERS]  # of a shorter text, the text itself
+        if cuts := list(_run_cuts(chunk)):
+            pieces += [chunk[a:b] for a, b in pairwise([0, *cuts, len(chunk)])]
+        else:
+            pieces.append(chunk)
     return pieces
 
 
