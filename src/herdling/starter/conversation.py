@@ -20,7 +20,7 @@ from herdling.types import Dialog, Message
 
 TURNS = (0.45, 0.3, 0.25)
 """Shares of dialogs with one, two and three questions."""
-TOPICS = {"fact": 0.34, "wish": 0.34, "refusal": 0.1, "identity": 0.07, "arithmetic": 0.11, "courtesy": 0.04}
+TOPICS = {"fact": 0.32, "wish": 0.34, "refusal": 0.1, "identity": 0.07, "arithmetic": 0.14, "courtesy": 0.03}
 """Shares of what a dialog, or a new turn that changes the subject, is about."""
 FOLLOW_UP = 0.6
 """Share of further turns that stay with the fact of the turn before."""

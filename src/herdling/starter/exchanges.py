@@ -87,8 +87,8 @@ def ask(fact: Fact, kind: str, wording: str, wish: Wish | None = None, form: str
 
 
 ARITHMETIC: dict[str, tuple[Wordings, Callable[[int, int], int], int, int]] = {
-    "add": (ADD, lambda a, b: a + b, 20, 20),
-    "subtract": (SUBTRACT, lambda a, b: a - b, 20, 20),
+    "add": (ADD, lambda a, b: a + b, 10, 10),
+    "subtract": (SUBTRACT, lambda a, b: a - b, 20, 10),
     "multiply": (MULTIPLY, lambda a, b: a * b, 10, 10),
 }
 """Operation: wordings, the true answer, the largest first and second number."""
