@@ -4,7 +4,7 @@
     model = herdling.load("runs/quickstart")      # any model folder, or a run's
     model.generate("import os", temperature=0)
     model.chat([{"role": "user", "content": "Which module has Counter?"}]).message.content
-    herdling.load_tokenizer("runs/quickstart/tokenizer").encode("hello")
+    herdling.load_tokenizer("runs/quickstart/train_tokenizer").encode("hello")
     herdling.run("recipes/quickstart.toml")
 
 Importing costs milliseconds: torch comes with the first model.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from herdling.base.artifact import Artifact
 from herdling.recipe.recipe import Recipe, decode_recipe, load_recipe
@@ -12,10 +13,15 @@ from herdling.recipe.runner import Runner
 __all__ = ["Recipe", "Runner", "decode_recipe", "load_recipe", "run"]
 
 
-def run(recipe: Recipe | str | Path, *, runs: str | Path = "runs", stages: Iterable[str] = (), overrides: Iterable[str] = ()) -> dict[str, Artifact]:
-    """Run a recipe (or a TOML file of one) from Python and return its artifacts by stage name.
+def run(
+    recipe: Recipe | Mapping[str, Any] | str | Path, *, runs: str | Path = "runs", stages: Iterable[str] = (), overrides: Iterable[str] = ()
+) -> dict[str, Artifact]:
+    """Run a recipe, the plain data of one, or a TOML file from Python, without a word; return its artifacts by stage name.
 
-    Raises what `Runner.run` raises.
+    `overrides` are lines such as `stages.sft.epochs=3` over a TOML file. Raises what `Runner.run` raises.
     """
-    loaded = recipe if isinstance(recipe, Recipe) else load_recipe(Path(recipe), overrides)
-    return Runner(recipe=loaded, runs=Path(runs)).run(list(stages))
+    if isinstance(recipe, Mapping):
+        recipe = decode_recipe(recipe)
+    elif not isinstance(recipe, Recipe):
+        recipe = load_recipe(Path(recipe), overrides)
+    return Runner(recipe=recipe, runs=Path(runs)).run(list(stages))
