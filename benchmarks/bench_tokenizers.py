@@ -33,7 +33,7 @@ from herdling.tokenizer.train import train_byte_level_bpe, train_sentencepiece
 
 KIT = Path(os.environ.get("HERDLING_KIT") or Path(__file__).parents[2] / "shared/kit") / "tokenizers"
 Ways = dict[str, Callable[[list[str]], Any]]
-SLICES = 24
+SLICES = 12
 
 
 def read_texts(megabytes: float) -> list[str]:

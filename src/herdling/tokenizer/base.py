@@ -10,6 +10,7 @@ Reads and writes nothing, imports no torch.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -129,6 +130,11 @@ class Vocabulary:
 def order_if_needed(ids: Sequence[int]) -> tuple[int, ...]:
     """Return merge priorities as `Vocabulary` records them: nothing when they are simply the order of the ids."""
     return () if all(a < b for a, b in pairwise(ids)) else tuple(ids)
+
+
+def num_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def as_ids(ids: Iterable[int]) -> list[int]:

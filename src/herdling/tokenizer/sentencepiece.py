@@ -20,7 +20,7 @@ import numpy as np
 import sentencepiece
 
 from herdling.base.errors import TokenizerError
-from herdling.tokenizer.base import Ids, SavedChat, Vocabulary, as_ids, order_if_needed, parts_of_tokens, show_bytes, split_raw_bytes, unknown_id
+from herdling.tokenizer.base import Ids, SavedChat, Vocabulary, as_ids, num_cores, order_if_needed, parts_of_tokens, show_bytes, split_raw_bytes, unknown_id
 from herdling.tokenizer.export import SPACE, all_merges, byte_fallback_json, write_folder
 from herdling.tokenizer.protobuf import read_message
 
@@ -40,7 +40,8 @@ _CROSSING = re.compile(f"[^{SPACE}]{SPACE}|\n.|.\n", re.DOTALL)
 _MAX_SIZE = 64 << 20
 _ENTRY = 200  # bytes that a remembered word takes beside its characters, about
 _WORDS_A_CALL = 64
-_TEXTS_A_TURN = 64
+_CALLS_FOR_THREADS = 16
+_CHARACTERS_A_TURN = 400_000
 
 
 class _Words:
@@ -70,12 +71,14 @@ class _Words:
             return [_join(known, words) for words in texts]
 
     def _meet(self, words: set[str]) -> dict[str, tuple[int, ...]]:
-        """Encode words. Joined to lines, which do not touch each other, many share a call. (The library's own batches wake threads, which is slower.)"""
+        """Encode words. Joined to lines, which do not touch each other, many share a call; the library's threads are worth waking for very many."""
         met = {word: tuple(self._library.encode_as_ids(word)) for word in words if word[0] == "\n"}
         lines = [word for word in words if word[0] != "\n"]
-        for start in range(0, len(lines), _WORDS_A_CALL):
-            part = lines[start : start + _WORDS_A_CALL]
-            ids = self._library.encode_as_ids("\n".join([*part, ""]).encode())
+        parts = [lines[start : start + _WORDS_A_CALL] for start in range(0, len(lines), _WORDS_A_CALL)]
+        calls = ["\n".join([*part, ""]).encode() for part in parts]
+        threads = num_cores() if len(calls) >= _CALLS_FOR_THREADS else 1
+        found = self._library.encode(calls, num_threads=threads) if threads > 1 else map(self._library.encode_as_ids, calls)
+        for part, ids in zip(parts, found, strict=True):
             place = 0
             for word in part:
                 end = ids.index(self._line_end, place)
@@ -185,8 +188,14 @@ class SentencePieceTokenizer:
     def encode_batch(self, texts: Sequence[str], threads: int | None = None) -> list[Ids]:
         # One thread: remembered words are several times faster than the library's threads, and Python runs them one at a time.
         arrays: list[Ids] = []
-        for start in range(0, len(texts), _TEXTS_A_TURN):
-            arrays += [np.array(ids, dtype=np.uint32) for ids in self._encode_turn(texts[start : start + _TEXTS_A_TURN])]
+        turn: list[str] = []
+        size = 0
+        for index, text in enumerate(texts):
+            turn.append(text)
+            size += len(text)
+            if size > _CHARACTERS_A_TURN or index == len(texts) - 1:
+                arrays += [np.array(ids, dtype=np.uint32) for ids in self._encode_turn(turn)]
+                turn, size = [], 0
         return arrays
 
     def _encode_turn(self, texts: Sequence[str]) -> list[list[int]]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +20,7 @@ import numpy as np
 import tiktoken
 
 from herdling.base.errors import TokenizerError
-from herdling.tokenizer.base import Ids, SavedChat, Vocabulary, as_ids, parts_of_tokens, show_bytes, split_raw_bytes, unknown_id
+from herdling.tokenizer.base import Ids, SavedChat, Vocabulary, as_ids, num_cores, parts_of_tokens, show_bytes, split_raw_bytes, unknown_id
 from herdling.tokenizer.export import byte_level_json, write_folder
 
 # An interop constant: llama.cpp and others recognise a Llama 3 tokenizer by this very text.
@@ -145,7 +144,7 @@ class TiktokenTokenizer:
             return np.array(self.encode(text), dtype=np.uint32)
 
     def encode_batch(self, texts: Sequence[str], threads: int | None = None) -> list[Ids]:
-        threads = threads or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+        threads = threads or num_cores()
         if threads == 1 or len(texts) == 1:
             return list(map(self._encode_array, texts))
         # One task for many texts: a task each costs more than a short text's encoding.
