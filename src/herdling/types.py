@@ -67,7 +67,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
-    """How to draw tokens. `temperature` 0 is greedy; `top_k` 0 and `top_p` 1 are off; defaults are Llama's (papers.md 2.1)."""
+    """How to draw tokens. `temperature` 0 is greedy; `top_k` 0 and `top_p` 1 are off; defaults are Llama's (Meta's code)."""
 
     temperature: float = 0.6
     top_p: float = 0.9

@@ -11,7 +11,7 @@ from herdling.base.errors import DataError, SettingsError
 from herdling.data.mixture import BLOCK_ROWS, Mixture, mixture_report, plan_mixture
 
 LLAMA1 = {"web": 0.67, "c4": 0.15, "github": 0.045, "wikipedia": 0.045, "books": 0.045, "arxiv": 0.025, "stackexchange": 0.02}
-# Unique tokens by papers.md 3.1 (derived), in billions, and the epochs of Llama 1's table 1.
+# Unique tokens derived from LLaMA, table 1, in billions, and the epochs of Llama 1's table 1.
 UNIQUE = {"web": 853, "c4": 198, "github": 98, "wikipedia": 26, "books": 28, "arxiv": 33, "stackexchange": 27}
 EPOCHS = {"web": 1.10, "c4": 1.06, "github": 0.64, "wikipedia": 2.45, "books": 2.23, "arxiv": 1.06, "stackexchange": 1.03}
 

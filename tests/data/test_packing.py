@@ -28,6 +28,13 @@ def plain_stream(shards: TokenShards, seed: int, epochs: int) -> list[tuple[int,
     return found
 
 
+def shuffled_rows(shards: TokenShards, seed: int, num_rows: int) -> list[int]:
+    """Which row of the plain stream stands at each place: shuffled among as many rows as an epoch fills."""
+    turn = shards.num_tokens // LENGTH
+    orders = [stream(seed, "rows", shards.source, number).permutation(turn) for number in range(-(-num_rows // turn))]
+    return [number * turn + int(row) for number, order in enumerate(orders) for row in order][:num_rows]
+
+
 def token_rows(shards: dict[str, TokenShards], num_rows: int, seed: int = 3) -> TokenRows:
     plans = plan_mixture({name: shard.num_tokens for name, shard in shards.items()}, {}, total_tokens=num_rows * LENGTH)
     return TokenRows(shards, Mixture(plans, num_rows=num_rows, seed=seed), sequence_length=LENGTH, seed=seed)
@@ -35,11 +42,14 @@ def token_rows(shards: dict[str, TokenShards], num_rows: int, seed: int = 3) -> 
 
 def test_rows_are_the_shuffled_stream_cut_in_lengths_over_epochs(tmp_path: Path) -> None:
     shards = make_shards(tmp_path, longest=100)
-    expected = plain_stream(shards, 3, 4)
-    num_rows = len(expected) // LENGTH - 1
+    expected = plain_stream(shards, 3, 5)
+    num_rows = 3 * (shards.num_tokens // LENGTH)
+    order = shuffled_rows(shards, 3, num_rows)
+    assert sorted(order) == list(range(num_rows))
+    assert order != sorted(order)
     batch = token_rows({"books": shards}, num_rows).rows(0, num_rows)
-    for row in range(num_rows):
-        cut = expected[row * LENGTH : (row + 1) * LENGTH + 1]
+    for row, place in enumerate(order):
+        cut = expected[place * LENGTH : (place + 1) * LENGTH + 1]
         assert batch.input_ids[row].tolist() == [token for token, _, _ in cut[:-1]]
         same = [here[1] == after[1] for here, after in pairwise(cut)]
         assert batch.loss_mask[row].tolist() == same
@@ -54,7 +64,7 @@ def test_rows_are_the_shuffled_stream_cut_in_lengths_over_epochs(tmp_path: Path)
 
 def test_every_token_is_an_input_once_an_epoch_and_predicted_once_unless_it_begins_a_document(tmp_path: Path) -> None:
     shards = make_shards(tmp_path, count=LENGTH * 2, longest=60)
-    stream_ = DocumentStream(shards, seed=1)
+    stream_ = DocumentStream(shards, sequence_length=LENGTH, seed=1)
     tokens, starts = stream_.read(0, shards.num_tokens)
     assert sorted(tokens) == sorted(shards.tokens)
     assert starts.sum() == shards.num_documents
@@ -64,7 +74,7 @@ def test_every_token_is_an_input_once_an_epoch_and_predicted_once_unless_it_begi
 def test_any_stretch_of_the_stream_can_be_read_alone(tmp_path: Path) -> None:
     shards = make_shards(tmp_path, count=7, longest=30)
     expected = plain_stream(shards, 5, 6)
-    stream_ = DocumentStream(shards, seed=5)
+    stream_ = DocumentStream(shards, sequence_length=LENGTH, seed=5)
     generator = np.random.Generator(np.random.PCG64(0))
     for _ in range(200):
         first, last = sorted(generator.choice(len(expected), 2, replace=False).tolist())
@@ -90,8 +100,9 @@ def test_a_row_holds_one_source_and_sources_count_on(tmp_path: Path) -> None:
     sources, _ = rows.mixture.rows(0, 100)
     batch = rows.rows(0, 100)
     for number, name in enumerate("ab"):
-        mine = batch.input_ids[np.flatnonzero(sources == number)].reshape(-1)
-        expected = [token for token, _, _ in plain_stream(shards[name], 3, 20)][: len(mine)]
+        mine = batch.input_ids[np.flatnonzero(sources == number)]
+        plain = [token for token, _, _ in plain_stream(shards[name], 3, 20)]
+        expected = [plain[place * LENGTH : (place + 1) * LENGTH] for place in shuffled_rows(shards[name], 3, len(mine))]
         assert mine.tolist() == expected
 
 

@@ -11,7 +11,7 @@ from herdling.model.config import LlamaConfig, feed_forward_size
 from herdling.model.presets import PRESETS, preset
 from herdling.model.transformer import Llama
 
-# papers.md 1.1; the 1B and 3B: the model cards of Llama 3.2 (1.24B, 3.21B), counted from the published shapes.
+# LLaMA, table 2; Llama 2, table 1; Llama 3, table 3; the 1B and 3B: the model cards of Llama 3.2 (1.24B, 3.21B), counted from the published shapes.
 PARAMETERS = {
     "llama1-7b": 6_738_415_616,
     "llama1-13b": 13_015_864_320,

@@ -21,7 +21,7 @@ def test_the_ramp_of_llama_3_has_the_steps_that_its_figures_give():
     assert (first.rows, first.sequence_length) == (976, 4096)
     assert (second.rows, second.sequence_length) == (976, 8192)
     assert (third.rows, third.sequence_length) == (1953, 8192)
-    # papers.md 4.1: 63K + 327K + 796K steps, about the printed 1.2M.
+    # Llama 3, section 3.4.1: 63K + 327K + 796K steps, about the printed 1.2M.
     assert second.first_step == pytest.approx(63_000, rel=0.01)
     assert third.first_step - second.first_step == pytest.approx(327_000, rel=0.01)
     assert schedule.num_steps - third.first_step == pytest.approx(796_000, rel=0.01)

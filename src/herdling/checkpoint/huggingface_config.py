@@ -19,7 +19,7 @@ from herdling.model.config import LlamaConfig
 CONFIG = "config.json"
 GENERATION_CONFIG = "generation_config.json"
 
-# What a field must say, if it is there at all, for the model to be a Llama as the papers have it (papers.md 5: no biases, SwiGLU, full rotation).
+# What a field must say, if it is there at all, for the model to be a Llama as the papers have it (LLaMA, section 2.2: no biases, SwiGLU, full rotation).
 _REQUIRED: dict[str, tuple[Any, ...]] = {
     "model_type": ("llama",),
     "hidden_act": ("silu", "swish"),
@@ -117,7 +117,7 @@ def config_to_huggingface(config: LlamaConfig, *, dtype: str, bos_id: int, eos_i
 
 
 def generation_config(*, bos_id: int, eos_ids: tuple[int, ...], pad_id: int | None) -> dict[str, Any]:
-    """Return the content of a `generation_config.json`: every id that ends an answer, and Llama's sampling defaults (papers.md 2.1)."""
+    """Return the content of a `generation_config.json`: every id that ends an answer, and Llama's sampling defaults (those of Meta's code)."""
     config: dict[str, Any] = {"bos_token_id": bos_id, "eos_token_id": list(eos_ids), "do_sample": True, "temperature": 0.6, "top_p": 0.9}
     return config if pad_id is None else {**config, "pad_token_id": pad_id}
 

@@ -1,7 +1,7 @@
 """A llama2.c checkpoint (`.bin`, version 0: seven numbers, then float32 weights) as a Llama. Reads only.
 
 The file has no names, no checksum and no tokenizer: it is believed when its size is the one that its seven numbers ask for. It keeps RoPE's pairs as neighbours
-(Meta's order); our rows have them half a head apart (Hugging Face's), so rows of queries and keys are permuted (papers.md 5.3).
+(Meta's order); our rows have them half a head apart (Hugging Face's), so rows of queries and keys are permuted.
 """
 
 from __future__ import annotations

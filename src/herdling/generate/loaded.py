@@ -35,7 +35,7 @@ _TOKENIZER_FILES = ("tokenizer.model", "tokenizer.json", "original/tokenizer.mod
 
 
 class LoadedModel:
-    """A model ready for use. Sampling defaults are Llama's: temperature 0.6, top-p 0.9 (papers.md 2.1); temperature 0 is greedy."""
+    """A model ready for use. Sampling defaults are Llama's: temperature 0.6, top-p 0.9 (Meta's code); temperature 0 is greedy."""
 
     def __init__(
         self, model: Llama, tokenizer: Tokenizer | None = None, chat: ChatFormat | None = None, *, name: str = "model", stop_ids: Sequence[int] = ()

@@ -54,7 +54,7 @@ def sample_tokens(logits: Tensor, samplings: Sequence[Sampling], uniforms: Seque
 def nucleus(logits: Tensor, *, top_p: Sequence[float], top_k: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Return what may be drawn for each row of `logits` `[B, V]`, likeliest first: probabilities (float64, 0 if not to be drawn) and ids, both `[B, K]`.
 
-    That is the `top_k` likeliest (0: all), and of these each whose preceding mass is at most `top_p` (Llama's reading, papers.md 2.1); the likeliest always.
+    That is the `top_k` likeliest (0: all), and of these each whose preceding mass is at most `top_p` (the reading of Meta's code); the likeliest always.
     """
     size = logits.shape[1]
     # Within the k kept, mass is counted anew, as if the others did not exist.

@@ -77,7 +77,7 @@ class _TurnHeads(torch.autograd.Function):
 
 
 class Attention(nn.Module):
-    """o(softmax(turned q kᵀ / sqrt(head_dim)) v); key head j serves query heads j * H / H_kv and the following (papers.md 5.3)."""
+    """o(softmax(turned q kᵀ / sqrt(head_dim)) v); key head j serves query heads j * H / H_kv and the following (Llama 2, section 2.2)."""
 
     def __init__(self, config: LlamaConfig, layer: int) -> None:
         super().__init__()

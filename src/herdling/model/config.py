@@ -12,7 +12,7 @@ from herdling.base.decode import settings
 
 @settings
 class RopeScalingConfig:
-    """How Llama 3.1 stretches RoPE beyond its first context (papers.md 5.3): long waves are slowed down, short ones are kept."""
+    """How Llama 3.1 stretches RoPE beyond its first context (Meta's code; the paper is silent): long waves are slowed down, short ones are kept."""
 
     factor: float = 8.0
     """How much slower the waves longer than `original_max_position_embeddings / low_freq_factor` turn (32 in Llama 3.2)."""
@@ -33,7 +33,7 @@ class RopeScalingConfig:
 
 @settings
 class LlamaConfig:
-    """The shape of a Llama 1, 2, 3 or 3.1 (papers.md 1 and 5). A shape that cannot be is a `ValueError`, with the values."""
+    """The shape of a Llama 1, 2, 3 or 3.1 (LLaMA, section 2.2; Llama 3, section 3.2). A shape that cannot be is a `ValueError`, with the values."""
 
     vocab_size: int
     """Rows of the embedding; at least as many as the tokenizer has ids."""
@@ -100,7 +100,7 @@ class LlamaConfig:
 
 
 def feed_forward_size(hidden_size: int, *, multiple_of: int = 256, multiplier: float | None = None) -> int:
-    """Return the papers' width of SwiGLU: two thirds of 4 * hidden_size, times the multiplier, rounded up (papers.md 5.4)."""
+    """Return the papers' width of SwiGLU: two thirds of 4 * hidden_size, times the multiplier, rounded up (LLaMA, section 2.2)."""
     width = 8 * hidden_size // 3
     if multiplier is not None:
         width = int(multiplier * width)

@@ -77,7 +77,7 @@ def dial_tokens(num_tokens: float, *, vocab_size: int, sequence_length: int = 25
 
 
 def dial_flops(flops: float, *, vocab_size: int, sequence_length: int = 256) -> SmallModel:
-    """Return the small model that this much compute trains best: 6 FLOPs a parameter and token (papers.md 6)."""
+    """Return the small model that this much compute trains best: 6 FLOPs a parameter and token (Llama 3, section 3.2.1)."""
     return dial(sqrt(flops / (6 * TOKENS_PER_PARAMETER)), vocab_size=vocab_size, sequence_length=sequence_length)
 
 

@@ -1,4 +1,4 @@
-"""The two layers between attentions: RMSNorm and SwiGLU, without biases (papers.md 5.2, 5.4)."""
+"""The two layers between attentions: RMSNorm and SwiGLU, without biases (LLaMA, section 2.2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every size of the three papers as a `LlamaConfig` (papers.md 1.1 and 1.2), by name. Imports no torch.
+"""Every size of the three papers as a `LlamaConfig` (LLaMA, table 2; Llama 2, table 1; Llama 3, table 3), by name. Imports no torch.
 
 Llama 2 34B has no preset: the paper never printed its shape. Llama 3.2 1B and 3B are not in the papers either, but published and the only official sizes that a
 laptop can hold. Contexts are those of the released weights.

@@ -1,4 +1,4 @@
-"""Rotary positions (RoPE): the angles of every position, with the stretch of Llama 3.1, in Hugging Face's half-split layout (papers.md 5.3).
+"""Rotary positions (RoPE): the angles of every position, with the stretch of Llama 3.1, in Hugging Face's half-split layout (LLaMA, section 2.2).
 
 Channel i of a head turns together with channel i + head_dim/2 by position * f_i, f_i = theta^(-2i / head_dim). Angles, cosines and sines are
 computed in float32 always (bfloat16 has no position 8,191) and rounded to the model's type at the end.
@@ -22,7 +22,7 @@ def rope_frequencies(config: LlamaConfig) -> Tensor:
 
 
 def _stretch(frequencies: Tensor, scaling: RopeScalingConfig) -> Tensor:
-    """Slow the waves that the original context did not hold whole; keep the short ones; blend between (papers.md 5.3)."""
+    """Slow the waves that the original context did not hold whole; keep the short ones; blend between (Meta's code; the paper is silent)."""
     turns = scaling.original_max_position_embeddings * frequencies / (2 * math.pi)  # = L0 / wavelength
     kept = ((turns - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor)).clamp(0.0, 1.0)
     return (1 - kept) * frequencies / scaling.factor + kept * frequencies

@@ -1,4 +1,4 @@
-"""The Llama: embedding, blocks, final norm, output matrix, under Hugging Face's weight names (papers.md 5.1).
+"""The Llama: embedding, blocks, final norm, output matrix, under Hugging Face's weight names (LLaMA, section 2.2).
 
 One file for Llama 1, 2, 3 and 3.1: they differ by numbers in the config. `forward` ends at the final hidden states, because no caller wants all logits:
 training takes log-probabilities of the labels (`model/heads.py`), decoding the logits of last positions.
@@ -99,9 +99,8 @@ class Llama(nn.Module):
     def init_weights(self, seed: int) -> None:
         """Draw all weights, the same for the same seed on every device.
 
-        The papers leave this open (papers.md 17). Ours: matrices normal with variance 1 / inputs, so that a block's products keep the size of what
-        they read at any width; those that write to the residual stream divided by sqrt(2 * layers), so that depth does not make it grow;
-        embedding and output 0.02, so that the first loss is ln(vocabulary) and a tied matrix serves both ends; gains 1.
+        The papers leave this open. Ours is GPT-2's: matrices normal with 0.02, those that write to the residual stream divided by sqrt(2 * layers), so that
+        depth does not make it grow; gains 1. The first loss is ln(vocabulary). Variance 1 / inputs learned more slowly at 1.3M parameters (docs/log.md).
         """
         generator = torch.Generator().manual_seed(seed)
         residual = (2 * self.config.num_hidden_layers) ** -0.5
@@ -109,7 +108,5 @@ class Llama(nn.Module):
             if weight.ndim == 1:
                 weight.fill_(1.0)
                 continue
-            std = 0.02 if "embed_tokens" in name or "lm_head" in name else weight.shape[1] ** -0.5
-            if "o_proj" in name or "down_proj" in name:
-                std *= residual
+            std = 0.02 * residual if "o_proj" in name or "down_proj" in name else 0.02
             weight.copy_(torch.randn(weight.shape, generator=generator) * std)

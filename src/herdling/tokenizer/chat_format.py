@@ -1,4 +1,4 @@
-"""Dialogs to token ids with a role for every token, and generated ids back to a message (papers.md 2.1).
+"""Dialogs to token ids with a role for every token, and generated ids back to a message (Llama 2, section 3.1; Llama 3, section 4.1.1).
 
 A format turns a dialog into pieces of text, each with its role and the message it belongs to; special tokens are pieces that only this file can make, so
 what a user types is text whatever it looks like. Text between two special tokens is encoded as one, and each token takes the role of its last byte. Loss

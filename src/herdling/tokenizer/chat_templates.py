@@ -1,6 +1,6 @@
 """The Jinja templates that our model folders carry, so that transformers, vLLM and llama.cpp write a chat as we do; and how to render them.
 
-Written by us, to give the same text as Meta's published formats (papers.md 2.1). `chat_format` encodes chats natively and checks itself against these.
+Written by us, to give the same text as Meta's published formats. `chat_format` encodes chats natively and checks itself against these.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ _NO_SPECIAL: frozenset[str] = frozenset()
 
 
 def llama3_special_tokens(count: int, last_named: Literal["<|image|>", ""] = "") -> list[str]:
-    """Return the names of `count` special tokens in the order of Llama 3.1 (papers.md 2): 11 named or early reserved ones, then reserved slots."""
+    """Return the names of `count` special tokens in the order of Llama 3.1 (its published list): 11 named or early reserved ones, then reserved slots."""
     names = [
         "<|begin_of_text|>", "<|end_of_text|>", "<|reserved_special_token_0|>", "<|reserved_special_token_1|>", "<|finetune_right_pad_id|>", "<|step_id|>",
         "<|start_header_id|>", "<|end_header_id|>", "<|eom_id|>", "<|eot_id|>", "<|python_tag|>",

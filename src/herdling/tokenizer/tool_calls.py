@@ -1,4 +1,4 @@
-"""The text of a tool call as Llama 3.1 writes it, and back (papers.md 2.1).
+"""The text of a tool call as Llama 3.1 writes it, and back (its published prompt format).
 
 Custom tools: `{"name": ..., "parameters": {...}}`. Built-in tools, behind the python tag: `brave_search.call(query="...")`, or bare code for the interpreter.
 """
