@@ -1,4 +1,4 @@
-"""The two layers between attentions: RMSNorm and SwiGLU, without biases (LLaMA, section 2.2)."""
+"""The two layers between attentions: RMSNorm and SwiGLU, without biases (papers.md 5.2, 5.4)."""
 
 from __future__ import annotations
 
@@ -12,24 +12,27 @@ from herdling.model.config import LlamaConfig
 
 
 class _Normalise(torch.autograd.Function):
-    """x / sqrt(mean(x^2) + eps) in float32, cast back, times the gain; keeps x and one number a position, where autograd keeps three float32 copies."""
+    """n = x / sqrt(mean(x^2) + eps) in float32, cast back, times the gain g; the backward is in x's own type, with a third of autograd's passes.
+
+    With G the incoming gradient: dg = sum(G n), dx = (G g - n mean(G g n)) / sqrt(mean(x^2) + eps).
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, gain: Tensor, eps: float) -> Tensor:
         wide = x.float()
         scale = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(eps).rsqrt_()
-        ctx.save_for_backward(x, gain, scale)
-        normed: Tensor = (wide * scale).to(x.dtype) * gain
-        return normed
+        normed = (wide * scale).to(x.dtype)
+        ctx.save_for_backward(normed, gain, scale)
+        scaled: Tensor = normed * gain
+        return scaled
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, gain, scale = ctx.saved_tensors
-        normed = x.float() * scale
-        grad_gain = (grad * normed.to(grad.dtype)).flatten(0, -2).sum(0)
-        wide = (grad * gain).float()
-        along = (wide * normed).mean(dim=-1, keepdim=True)
-        return (wide - normed * along).mul_(scale).to(x.dtype), grad_gain, None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+        normed, gain, scale = ctx.saved_tensors
+        product = grad * normed
+        along = (product @ gain).div_(gain.shape[0]).unsqueeze(-1)  # a matrix product: a third of the time of multiply and sum
+        grad_x = torch.addcmul(grad * gain, normed, along, value=-1).mul_(scale.to(grad.dtype))
+        return grad_x, product.flatten(0, -2).sum(0), None
 
 
 class RMSNorm(nn.Module):
