@@ -115,9 +115,7 @@ CONTENT = st.one_of(
 
 @settings(max_examples=300, deadline=None)
 @given(contents=st.lists(CONTENT, min_size=2, max_size=6), system=st.booleans())
-def test_any_text_is_encoded_as_the_template_writes_it(
-    llama2: SentencePieceTokenizer, llama3: TiktokenTokenizer, contents: list[str], system: bool
-) -> None:
+def test_any_text_is_encoded_as_the_template_writes_it(llama2: SentencePieceTokenizer, llama3: TiktokenTokenizer, contents: list[str], system: bool) -> None:
     roles = ["system"] * system + ["user", "assistant"] * 3
     talk = dialog(*zip(roles, contents, strict=False))
     if len(contents) == 1 + system and system:

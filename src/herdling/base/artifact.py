@@ -22,7 +22,8 @@ from herdling.base.errors import LineageError, StorageError
 MANIFEST = "manifest.json"
 MANIFEST_FORMAT = 1
 # Records of how a run went (times, speeds), not of what it made: two runs with equal results differ here.
-RECORDS = frozenset({MANIFEST, "metrics.jsonl", "tensorboard", "checkpoints", "stage.json"})
+DEVICE_RECORD = "device.json"
+RECORDS = frozenset({MANIFEST, "metrics.jsonl", "tensorboard", "checkpoints", "stage.json", DEVICE_RECORD})
 
 
 def text_fingerprint(text: str) -> str:

@@ -115,9 +115,7 @@ class LoadedModel:
             DataError: a prompt longer than the context, with both numbers.
             SettingsError: a sampling setting that means nothing.
         """
-        return self.generate_batch(
-            [prompt], max_tokens=max_tokens, temperature=temperature, top_p=top_p, top_k=top_k, seed=seed, stop=stop
-        )[0]
+        return self.generate_batch([prompt], max_tokens=max_tokens, temperature=temperature, top_p=top_p, top_k=top_k, seed=seed, stop=stop)[0]
 
     def generate_batch(
         self,
@@ -189,9 +187,7 @@ def _sampling(max_tokens: int, temperature: float, top_p: float, top_k: int, see
     return replace(Sampling(), max_tokens=max_tokens, temperature=temperature, top_p=top_p, top_k=top_k, seed=seed, stop=stops)
 
 
-def load(
-    path: str | Path, *, tokenizer: str | Path | Tokenizer | None = None, device: str = "cpu", dtype: DtypeName | None = None
-) -> LoadedModel:
+def load(path: str | Path, *, tokenizer: str | Path | Tokenizer | None = None, device: str = "cpu", dtype: DtypeName | None = None) -> LoadedModel:
     """Load a model: a Hugging Face folder, a run's folder (its newest model), or a llama2.c `.bin` file.
 
     `tokenizer` names one that does not lie beside the weights; `dtype` None keeps the type of the file.

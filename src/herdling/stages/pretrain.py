@@ -65,14 +65,13 @@ class Pretrain:
         from herdling.data.token_shards import has_tokens, open_shards
         from herdling.evals.likelihood import likelihood
         from herdling.generate.loaded import load
-        from herdling.model.precision import prepare_device
         from herdling.model.transformer import Llama
         from herdling.tokenizer import load_tokenizer
         from herdling.train.feed import ScheduledFeed
         from herdling.train.losses import NextToken
         from herdling.train.schedule import plan_schedule
         from herdling.train.size import check_context, size_of
-        from herdling.train.start import train_llama
+        from herdling.train.start import settle_device, train_llama
 
         where, seed = f"stages.{run.name}", stream_seed(run.seed, run.name)
         tokenizer = load_tokenizer(run.input(self.tokenizer))
@@ -102,7 +101,7 @@ class Pretrain:
             window, limit = schedule.phases[-1].sequence_length, self.validation_tokens
             return {name: likelihood(model, shards, window=window, max_tokens=limit).bits_per_byte for name, shards in held_out.items()}
 
-        device = prepare_device(self.loop.device, self.loop.dtype)
+        device = settle_device(self.loop, run.folder)
         model = Llama(size.config)
         model.init_weights(stream_seed(seed, "weights"))
         feed = ScheduledFeed(schedule, rows)

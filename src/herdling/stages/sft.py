@@ -60,7 +60,6 @@ class Sft:
         from herdling.checkpoint.huggingface import load_model, save_model
         from herdling.data.dialog_rows import DialogRows, encode_dialogs
         from herdling.generate.loaded import load
-        from herdling.model.precision import prepare_device
         from herdling.tokenizer import load_tokenizer
         from herdling.tokenizer.chat_format import chat_format
         from herdling.train.feed import ScheduledFeed
@@ -68,7 +67,7 @@ class Sft:
         from herdling.train.losses import NextToken
         from herdling.train.schedule import plan_schedule
         from herdling.train.size import check_context, size_of
-        from herdling.train.start import train_llama
+        from herdling.train.start import settle_device, train_llama
         from herdling.train.validation import rows_bits_per_byte
 
         where, seed = f"stages.{run.name}", stream_seed(run.seed, run.name)
@@ -76,7 +75,7 @@ class Sft:
         template = chat_format(tokenizer, self.chat_format)
         run.record(tokenizer=tokenizer.fingerprint, chat_template=template.fingerprint)
 
-        device = prepare_device(self.loop.device, self.loop.dtype)
+        device = settle_device(self.loop, run.folder)
         model = load_model(run.input(self.model), dtype=float32)
         size = size_of("", vocab_size=tokenizer.vocab_size, config=model.config, where=where)
         length = self.sequence_length or model.config.max_position_embeddings

@@ -1,7 +1,7 @@
 """The stage train_tokenizer: from documents to a tokenizer of either Llama family.
 
-Reads a data artifact (training documents only, never the held-out ones); writes `tokenizer.json` and `tokenizer_config.json` (Hugging Face's), and Meta's own form
-as `tokenizer.model` (Llama 3: in `original/`, as in Meta's Hugging Face folders). About 2 s for 10 MB of text.
+Reads a data artifact (training documents only, never the held-out ones); writes `tokenizer.json` and `tokenizer_config.json` (Hugging Face's), and Meta's own
+form as `tokenizer.model` (Llama 3: in `original/`, as in Meta's Hugging Face folders). About 2 s for 10 MB of text.
 """
 
 from __future__ import annotations

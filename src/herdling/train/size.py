@@ -14,7 +14,7 @@ from herdling.model.presets import PRESETS
 PAPER_PARAMETERS = 1_000_000_000
 SMALL_SEQUENCE_LENGTH = 256
 RAMP = "0:4M@4096 252B:8M@8192 2.87T:16M@8192"
-# name -> peak learning rate, batch, tokens (LLaMA, table 2; Llama 2, table 1; Llama 3, table 3). Of the smaller Llama 3 the paper says "similar recipes"; 3.2 is ours.
+# name -> peak learning rate, batch, tokens (LLaMA, table 2; Llama 2, table 1; Llama 3, table 3; its smaller sizes had "similar recipes", and 3.2's are ours).
 PAPER_RUNS = {
     "llama1-7b": (3e-4, "4M@2048", "1T"),
     "llama1-13b": (3e-4, "4M@2048", "1T"),

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from herdling.base.artifact import DEVICE_RECORD, write_json_atomic
 from herdling.base.progress import Progress
 from herdling.data.first_rows import keep_first_rows
-from herdling.model.precision import Device
+from herdling.model.precision import Device, prepare_device
 from herdling.model.transformer import Llama
 from herdling.train.config import LoopConfig, OptimizerConfig
 from herdling.train.forward import scorer
@@ -17,6 +22,23 @@ from herdling.train.losses import Objective
 from herdling.train.optim import Optimizer
 from herdling.train.recorder import Validate
 from herdling.train.schedule import Schedule
+
+
+def settle_device(loop: LoopConfig, folder: Path) -> Device:
+    """Prepare the device, and hold to what was chosen when the run in `folder` began.
+
+    "auto" chooses by measured speed, and two near-equal speeds may swap places: a resumed run would then end with other bits.
+    """
+    path = folder / DEVICE_RECORD
+    if not path.is_file():
+        device = prepare_device(loop.device, loop.dtype)
+        chosen = {"device": device.device.type, "dtype": str(device.dtype).removeprefix("torch."), "matmul_precision": device.matmul_precision}
+        write_json_atomic(path, chosen)
+        return device
+    held = json.loads(path.read_text(encoding="utf-8"))
+    device = prepare_device(held["device"], held["dtype"])
+    torch.set_float32_matmul_precision(held["matmul_precision"])
+    return replace(device, matmul_precision=held["matmul_precision"])
 
 
 def train_llama(
