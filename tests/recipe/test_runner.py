@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -104,6 +105,18 @@ def test_two_runs_in_one_folder_are_refused_while_the_first_lives(tmp_path: Path
         holder.kill()
     with locked(tmp_path):  # kill -9 frees the lock
         pass
+
+
+def test_the_time_of_a_killed_attempt_is_counted_up_to_its_last_file(tmp_path: Path) -> None:
+    with pytest.raises(Stopped):
+        Runner(recipe=recipe(stop_after=2), runs=tmp_path).run()
+    # As kill -9 leaves it: the record of an attempt that began 100 s before its last file was written, after 7 s of earlier ones.
+    record = tmp_path / "toy/.words.partial/stage.json"
+    newest = (tmp_path / "toy/.words.partial/words.txt").stat().st_mtime
+    record.write_text(json.dumps({**json.loads(record.read_text()), "seconds": 7.0, "began": newest - 100}))
+    os.utime(record, (newest - 100, newest - 100))
+    artifacts = Runner(recipe=recipe(), runs=tmp_path).run()
+    assert artifacts["words"].manifest["seconds"] == pytest.approx(107, abs=2)
 
 
 def test_a_manifest_says_from_what_how_and_when(tmp_path: Path) -> None:

@@ -82,14 +82,29 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     return record if isinstance(record, dict) else None
 
 
-def begin_record(folder: Path, wanted: Identity) -> Path:
-    """Make the folder that a stage works in, with the record of what it is made from. Returns it."""
-    partial = partial_folder(folder)
-    if read_record(folder) is None:
+def begin_attempt(folder: Path, wanted: Identity, *, now: float) -> tuple[Path, float]:
+    """Make the folder that a stage works in, or take up that of an interrupted run. Returns it, and the seconds worked there before.
+
+    An attempt that was killed could not note its time: it lasted at least until the newest file that it wrote. `now` is seconds since the epoch.
+    """
+    partial, record = partial_folder(folder), read_record(folder)
+    before = 0.0
+    if record is None:
         remove(partial)
         partial.mkdir(parents=True)
-        write_json_atomic(partial / RECORD, {**wanted.to_dict(), "key": wanted.key, "seconds": 0.0})
-    return partial
+    else:
+        before = float(record["seconds"])
+        if "began" in record:
+            newest = max(path.stat().st_mtime for path in partial.rglob("*"))
+            before += max(0.0, newest - record["began"])
+    write_record(folder, wanted, seconds=before, began=now)
+    return partial, before
+
+
+def write_record(folder: Path, wanted: Identity, *, seconds: float, began: float | None = None) -> None:
+    """Note what the stage in work is made from, the seconds worked so far, and when the attempt that now works began."""
+    running = {} if began is None else {"began": began}
+    write_json_atomic(partial_folder(folder) / RECORD, {**wanted.to_dict(), "key": wanted.key, "seconds": round(seconds, 3), **running})
 
 
 def difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterator[str]:

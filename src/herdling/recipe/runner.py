@@ -37,7 +37,7 @@ from herdling.base.errors import LineageError, LockedError, SettingsError
 from herdling.base.progress import Progress, SilentProgress
 from herdling.base.units import format_seconds
 from herdling.recipe.graph import ACCEPTS, downstream_of, needed_for
-from herdling.recipe.lineage import RECORD, Identity, State, begin_record, identity, partial_folder, read_record, state_of
+from herdling.recipe.lineage import RECORD, Identity, State, begin_attempt, identity, partial_folder, state_of, write_record
 from herdling.recipe.recipe import Recipe
 from herdling.stages.registry import Stage, StageRun
 
@@ -131,12 +131,11 @@ class Runner:
     def _make(self, name: str, position: str, stage: Stage, wanted: Identity, artifacts: Mapping[str, Artifact]) -> Artifact:
         """Run one stage in its partial folder, then write the manifest and rename."""
         folder = self.folder / name
-        partial = begin_record(folder, wanted)
+        partial, before = begin_attempt(folder, wanted, now=time.time())
         read = self._inputs(name, stage, artifacts)
         for _, artifact, _ in read.values():
             if artifact is not None:
                 artifact.verify()
-        before = float((read_record(folder) or {}).get("seconds", 0.0))
         started = time.monotonic()
         with self.progress(name, position) as progress:
             run = StageRun(
@@ -159,7 +158,7 @@ class Runner:
                 raise storage_error(partial, error) from error
             finally:
                 if partial.is_dir() and not is_artifact(partial):
-                    _keep_seconds(folder, wanted, before + time.monotonic() - started)
+                    write_record(folder, wanted, seconds=before + time.monotonic() - started)
         self.say(f"{position} {name}: done in {format_seconds(seconds)}")
         return read_artifact(folder)
 
@@ -232,11 +231,6 @@ def code_version() -> dict[str, str]:
         asked = subprocess.run(["git", "-C", str(here), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
         commit = asked.stdout.strip()
     return {"version": version("herdling"), "commit": commit}
-
-
-def _keep_seconds(folder: Path, wanted: Identity, seconds: float) -> None:
-    """Note the time worked so far, so that a resumed stage reports all of it. A kill loses only this note."""
-    write_json_atomic(partial_folder(folder) / RECORD, {**wanted.to_dict(), "key": wanted.key, "seconds": round(seconds, 3)})
 
 
 @contextmanager
