@@ -178,8 +178,11 @@ def test_a_tied_model_may_repeat_its_embedding_but_not_contradict_it(tmp_path: P
 
 def test_frequencies_that_old_folders_carry_are_passed_over(tmp_path: Path) -> None:
     folder = saved(tmp_path)
+    before = load_model(folder).state_dict()
     edit_weights(folder, lambda weights: weights.update({"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(6)}))
-    load_model(folder)
+    after = load_model(folder).state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
 
 
 def test_damage_is_named(tmp_path: Path) -> None:
