@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -29,6 +32,12 @@ def test_the_probe_leaves_the_process_as_it_was():
     float32_precision.cache_clear()
     float32_precision()
     assert torch.get_float32_matmul_precision() == "high"
+
+
+def test_fresh_processes_choose_alike():
+    """A choice by near-equal speeds would give the same recipe other bits at each start."""
+    code = "import torch; torch.set_num_threads(1); from herdling.model.precision import *; print(float32_precision(), prepare_device().dtype)"
+    assert len({subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout for _ in range(4)}) == 1
 
 
 def test_a_process_is_set_up_as_asked():

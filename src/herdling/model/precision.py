@@ -1,8 +1,9 @@
 """Ready a device for work: threads, the allocator, and the precision that is fastest without being wrong: each is probed, none assumed.
 
-The probes cost about 0.1 s, once a process. The rules they follow:
+The probes cost about 0.2 s, once a process. The rules they follow:
 
-- float32 products: "medium" may mean true float32 through another library (AMD: twice as fast) or bfloat16 (CPUs with AMX: wrong by 1e-3). The error decides.
+- float32 products: "medium" may mean true float32 through another library (AMD: twice as fast, Intel without AMX: no faster) or bfloat16 (CPUs with AMX: wrong
+  by 1e-3). The error decides, then the speed; two ways of about the same speed are one way, for their last bits differ and a coin must not choose them.
 - bfloat16 weights on a CPU only where its products are at least 1.5 times as fast: without units of its own it is emulated, and slower.
 - glibc hands freed blocks back to the kernel and faults them in again, at every step: kept instead, a small model trains up to twice as fast.
 """
@@ -31,6 +32,8 @@ FLOAT32_ERROR = 1e-5
 """The largest relative error of a product that is still float32's: 1e-6 is usual, bfloat16 has 3e-3."""
 WORTH_BFLOAT16 = 1.5
 """How much faster bfloat16 products must be to be chosen: the rest of a step gains nothing from them."""
+WORTH_MEDIUM = 1.4
+"""How much faster "medium" products must be to be chosen: far from 1 (no difference) and from 2 (where it is worth it), so that noise does not decide."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,19 +89,23 @@ def keep_freed_memory() -> bool:
 
 @cache
 def float32_precision() -> str:
-    """Return the fastest setting of float32 products on this CPU whose error is float32's: "highest", or "medium" where that is exact too."""
+    """Return "medium" where float32 products by that setting are exact and clearly faster on this CPU, else "highest"."""
     x, weight = _probe_operands(torch.float32)
     exact = x.double() @ weight.double().T
-    before, seconds = torch.get_float32_matmul_precision(), {}
+    before, ways = torch.get_float32_matmul_precision(), ("highest", "medium")
     try:
-        for precision in ("highest", "medium"):
-            torch.set_float32_matmul_precision(precision)
-            error = float((F.linear(x, weight) - exact).abs().max() / exact.abs().max())
-            if error < FLOAT32_ERROR:
-                seconds[precision] = _seconds_of(lambda: F.linear(x, weight))
+        torch.set_float32_matmul_precision("medium")
+        error = float((F.linear(x, weight) - exact).abs().max() / exact.abs().max())
+        if error >= FLOAT32_ERROR:
+            return "highest"
+        seconds = dict.fromkeys(ways, float("inf"))
+        for _ in range(20):  # in turn, so that a disturbance meets both
+            for precision in ways:
+                torch.set_float32_matmul_precision(precision)
+                seconds[precision] = min(seconds[precision], _seconds_of(lambda: F.linear(x, weight), repeats=1))
     finally:
         torch.set_float32_matmul_precision(before)
-    return min(seconds, key=lambda name: seconds[name], default="highest")
+    return "medium" if seconds["highest"] > WORTH_MEDIUM * seconds["medium"] else "highest"
 
 
 @cache
