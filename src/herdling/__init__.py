@@ -15,7 +15,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from herdling.types import Batch, Completion, Dialog, Document, Message, Question, Sampling, Scores, ToolCall
+from herdling.types import Batch, Comparison, Completion, Dialog, Document, Message, Question, Sampling, Scores, ToolCall
 
 if TYPE_CHECKING:
     from herdling.generate.loaded import LoadedModel, load
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
-    "Batch", "Completion", "Dialog", "Document", "LoadedModel", "Message", "Question", "Sampling", "Scores", "ToolCall",
+    "Batch", "Comparison", "Completion", "Dialog", "Document", "LoadedModel", "Message", "Question", "Sampling", "Scores", "ToolCall",
     "__version__", "load", "load_tokenizer", "run",
 ]  # fmt: skip
 

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 
 Role = Literal["system", "user", "assistant", "tool"]
 StopReason = Literal["end_of_turn", "end_of_message", "end_of_text", "stop_string", "max_tokens", "context_full", "cancelled"]
+Rating = Literal["significantly", "better", "slightly", "negligibly"]
+"""How much better the chosen response is (Llama 2, section 3.2.1); `negligibly` includes "unsure"."""
+Campaign = Literal["helpfulness", "safety"]
+"""What a judgement is about: the two are collected apart, with guidelines of their own (Llama 2, section 3.2.1)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,15 +83,64 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
-    """What a model answered, why it stopped, and how likely it was (sum of log-probabilities in nats)."""
+    """What a model answered, why it stopped, and how likely it was (sum of log-probabilities in nats).
+
+    Answers that came from elsewhere (an imported file, a person's edit) have no `logprob`, `sampling` or `model`.
+    """
 
     message: Message
     stop_reason: StopReason
-    logprob: float
-    model: str
-    sampling: Sampling
+    logprob: float | None = None
+    model: str = ""
+    model_fingerprint: str = ""
+    """Of the weights that answered: names may be reused, fingerprints are not."""
+    sampling: Sampling | None = None
     token_ids: tuple[int, ...] = ()
     token_logprobs: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """One judgement of responses to the same dialog (Llama 2, section 3.2.1; Llama 3, section 4.2.1).
+
+    `dialog` ends with a user message; `responses` stand as they were shown, the left one first, an edit last; `ranking` names them from best to worst. `rating`
+    says how much better the chosen response is than the rejected one, leaving edits aside. `safe` holds a flag for each response, or is None where
+    nobody was asked. `base.comparison_records` says what makes one usable.
+    """
+
+    id: str
+    dialog: Dialog
+    responses: tuple[Completion, ...]
+    ranking: tuple[int, ...]
+    rating: Rating | None = None
+    safe: tuple[bool, ...] | None = None
+    edited: int | None = None
+    """Which response is an edit of the chosen one, if any: edited > chosen > rejected (Llama 3, section 4.2.1)."""
+    campaign: Campaign = "helpfulness"
+    annotator: str = ""
+    simulated: bool = False
+    """True where a program judged, not a person."""
+    round: str = ""
+    """The batch that it was collected in."""
+    seconds: float | None = None
+    """Time on task."""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    """Whatever else a file or campaign knows: source row, guidelines version, agreement."""
+
+    @property
+    def ranked(self) -> tuple[Completion, ...]:
+        """The responses from best to worst."""
+        return tuple(self.responses[index] for index in self.ranking)
+
+    @property
+    def judged(self) -> tuple[int, ...]:
+        """The ranking without the edit: what was compared. The first is the chosen one, the last the rejected."""
+        return tuple(index for index in self.ranking if index != self.edited)
+
+    @property
+    def turn(self) -> int:
+        """Which answer of the dialog was judged, from 1."""
+        return sum(message.role == "user" for message in self.dialog.messages)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,6 +29,8 @@ DataInput = Annotated[str, Input("data")]
 TokenizerInput = Annotated[str, Input("tokenizer")]
 TokensInput = Annotated[str, Input("tokens")]
 ModelInput = Annotated[str, Input("model")]
+ComparisonsInput = Annotated[str, Input("comparisons")]
+RewardInput = Annotated[str, Input("reward")]
 EvaluationInput = Annotated[str, Input("evaluation")]
 AnyInput = Annotated[str, Input("any")]
 
