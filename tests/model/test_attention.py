@@ -8,7 +8,7 @@ from torch import Tensor
 
 from herdling.model.attention import self_attention
 from herdling.model.blockwise import BLOCK, SHORT
-from herdling.model.masks import document_mask, first_readable
+from herdling.model.masks import document_mask, first_readable, hidden_interval
 
 
 def reference(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
@@ -36,16 +36,41 @@ def test_the_mask_is_what_its_definition_says():
     assert first_readable(ids).tolist() == [[0, 0, 2, 2, 4, 5]]
 
 
+def response_rows(ids: Tensor) -> Tensor:
+    """Cut each document into a prompt and up to three responses, at random places."""
+    generator = torch.Generator().manual_seed(1)
+    responses = torch.zeros_like(ids)
+    for row in range(len(ids)):
+        for document in ids[row][ids[row] >= 0].unique():
+            places = (ids[row] == document).nonzero().flatten()
+            cuts = (torch.rand(3, generator=generator) * (len(places) + 1)).long()
+            for cut in cuts:
+                responses[row, places[cut:]] += 1
+    return responses
+
+
+def test_a_response_reads_its_prompt_and_itself_and_no_other_response():
+    ids = torch.tensor([[0, 0, 0, 0, 0, 0, 1, 1, 1, -1, -1]])
+    responses = torch.tensor([[0, 0, 1, 1, 2, 3, 0, 1, 2, 0, 0]])
+    mask = document_mask(ids, responses)[0, 0]
+    for query in range(11):
+        for key in range(11):
+            same = ids[0, query] == ids[0, key] and ids[0, query] >= 0 and responses[0, key] in (0, responses[0, query])
+            assert bool(mask[query, key]) == (query == key or (key < query and bool(same))), (query, key)
+    assert hidden_interval(ids, responses)[0].tolist()[2:9] == [[2, 2], [2, 2], [2, 4], [2, 5], [6, 6], [7, 7], [7, 8]]
+
+
 @pytest.mark.parametrize("length", [1, 7, BLOCK, BLOCK + 1, 2 * BLOCK + 5, SHORT, SHORT + 3])
-@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("packed", ["", "documents", "responses"])
 @pytest.mark.parametrize(("heads", "key_heads"), [(4, 4), (6, 2), (3, 1)])
 def test_reading_and_its_gradients_are_those_of_the_formula(length, packed, heads, key_heads):
     torch.manual_seed(0)
     ids = document_rows(length) if packed else None
-    mask = document_mask(ids if packed else torch.zeros(2, length, dtype=torch.int64))
+    responses = response_rows(ids) if packed == "responses" else None
+    mask = document_mask(ids if packed else torch.zeros(2, length, dtype=torch.int64), responses)
     inputs = [torch.randn(2, count, length, 16, requires_grad=True) for count in (heads, key_heads, key_heads)]
     weights = torch.randn(2, heads, length, 16)
-    read = self_attention(ids, length, torch.device("cpu"))(0, *inputs)
+    read = self_attention(ids, length, torch.device("cpu"), responses)(0, *inputs)
     exact = [x.detach().double().requires_grad_() for x in inputs]
     expected = reference(*exact, mask)
     torch.testing.assert_close(read, expected.float(), atol=1e-5, rtol=1e-4)
@@ -67,17 +92,21 @@ def test_bfloat16_is_near_the_formula():
 
 def test_the_operators_keep_their_promises_to_the_compiler():
     q, k, v = (torch.randn(2, heads, 5, 4, requires_grad=True) for heads in (4, 2, 2))
-    results = torch.library.opcheck(torch.ops.herdling.attend.default, (q, k, v, torch.zeros(1, 5, dtype=torch.int64)))
-    assert set(results.values()) == {"SUCCESS"}
+    first, gap = torch.zeros(2, 5, dtype=torch.int64), torch.tensor([0, 0, 0, 1, 1]).repeat(2, 1)
+    for hidden in (None, hidden_interval(first, gap)):
+        results = torch.library.opcheck(torch.ops.herdling.attend.default, (q, k, v, first, hidden))
+        assert set(results.values()) == {"SUCCESS"}
 
 
 @pytest.mark.gpu
-def test_flex_attention_on_a_gpu_is_the_formula():
+@pytest.mark.parametrize("shared", [False, True])
+def test_flex_attention_on_a_gpu_is_the_formula(shared):
     torch.manual_seed(0)
     ids = document_rows(300).cuda()
+    responses = response_rows(ids.cpu()).cuda() if shared else None
     inputs = [torch.randn(2, heads, 300, 64, device="cuda", requires_grad=True) for heads in (4, 2, 2)]
     exact = [x.detach().double().requires_grad_() for x in inputs]
-    read, expected = self_attention(ids, 300, ids.device)(0, *inputs), reference(*exact, document_mask(ids))
+    read, expected = self_attention(ids, 300, ids.device, responses)(0, *inputs), reference(*exact, document_mask(ids, responses))
     torch.testing.assert_close(read, expected.float(), atol=1e-3, rtol=1e-2)
     read.sum().backward()
     expected.sum().backward()

@@ -12,33 +12,38 @@ from torch import Tensor, nn
 
 from herdling.model.blockwise import attend_blockwise
 from herdling.model.config import LlamaConfig
-from herdling.model.masks import document_mask, first_readable
+from herdling.model.masks import document_mask, first_readable, hidden_interval
 from herdling.model.rope import Angles, rotate
 
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 """(layer, queries `[B, H, T, hd]`, keys `[B, H_kv, T, hd]`, values) -> `[B, H, T, hd]`: chosen once a forward, used by every layer."""
 
 
-def self_attention(document_ids: Tensor | None, length: int, device: torch.device) -> Attend:
-    """Return how the positions of a row attend to each other: causally, and within documents `[B, T]` if given."""
+def self_attention(document_ids: Tensor | None, length: int, device: torch.device, response_ids: Tensor | None = None) -> Attend:
+    """Return how the positions of a row attend to each other: causally, and within documents `[B, T]` if given.
+
+    With `response_ids` `[B, T]` (0 = prompt, 1, 2, ... = the responses to it) a response reads the prompt of its document and itself.
+    """
+    hidden = None if document_ids is None or response_ids is None else hidden_interval(document_ids, response_ids)
     if device.type == "cpu":
         first = torch.zeros(1, length, dtype=torch.int64) if document_ids is None else first_readable(document_ids)
-        return lambda layer, queries, keys, values: attend_blockwise(queries, keys, values, first)[0]
+        return lambda layer, queries, keys, values: attend_blockwise(queries, keys, values, first, hidden)[0]
     if document_ids is not None and device.type == "cuda":
-        return _flex_attention(first_readable(document_ids))
-    mask = None if document_ids is None else document_mask(document_ids)
+        return _flex_attention(first_readable(document_ids), hidden)
+    mask = None if document_ids is None else document_mask(document_ids, response_ids)
     return lambda layer, queries, keys, values: F.scaled_dot_product_attention(queries, keys, values, mask, is_causal=mask is None, enable_gqa=True)
 
 
-def _flex_attention(first: Tensor) -> Attend:
-    """Return attention on CUDA that skips what the mask of documents hides, block by block, for `first_readable [B, T]`.
+def _flex_attention(first: Tensor, hidden: Tensor | None) -> Attend:
+    """Return attention on CUDA that skips what the mask of documents hides, block by block, for `first_readable [B, T]` and `hidden_interval [B, T, 2]`.
 
     Written without a GPU at hand: `tests/model/test_attention.py` holds the test that one has to pass.
     """
     from torch.nn.attention.flex_attention import create_block_mask
 
     def may_read(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        return (key <= query) & (key >= first[row, query])
+        own = (key <= query) & (key >= first[row, query])
+        return own if hidden is None else own & ~((key >= hidden[row, query, 0]) & (key < hidden[row, query, 1]))
 
     batch, length = first.shape
     blocks = create_block_mask(may_read, batch, None, length, length, device=first.device)

@@ -25,16 +25,17 @@ Piece = tuple[slice, slice, slice]
 
 
 @torch.library.custom_op("herdling::attend", mutates_args=())
-def attend_blockwise(queries: Tensor, keys: Tensor, values: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
+def attend_blockwise(queries: Tensor, keys: Tensor, values: Tensor, first: Tensor, gap: Tensor | None) -> tuple[Tensor, Tensor]:
     """Return what was read, `[B, H, T, hd]`, and the probabilities kept for the backward, flat, block after block.
 
-    `queries` are `[B, H, T, hd]`, `keys` and `values` `[B, H_kv, T, hd]`, all contiguous; `first` is `masks.first_readable`, int64 `[B or 1, T]`.
+    `queries` are `[B, H, T, hd]`, `keys` and `values` `[B, H_kv, T, hd]`, all contiguous; `first` is `masks.first_readable`, int64 `[B or 1, T]`, and `gap`
+    `masks.hidden_interval` `[B, T, 2]`, where responses share a prompt.
     """
     read = torch.empty_like(queries)
     kept = queries.new_empty(_num_kept(queries))
     used = 0
     for piece in _pieces(first, queries):
-        scores = _scores(queries, keys, first, piece)
+        scores = _scores(queries, keys, first, gap, piece)
         place = kept[used : used + scores.numel()].view_as(scores) if kept.numel() else scores
         used += scores.numel()
         weights = torch.softmax(scores, dim=-1, out=place)
@@ -44,7 +45,9 @@ def attend_blockwise(queries: Tensor, keys: Tensor, values: Tensor, first: Tenso
 
 
 @torch.library.custom_op("herdling::attend_backward", mutates_args=())
-def attend_blockwise_backward(grad: Tensor, queries: Tensor, keys: Tensor, values: Tensor, first: Tensor, kept: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def attend_blockwise_backward(
+    grad: Tensor, queries: Tensor, keys: Tensor, values: Tensor, first: Tensor, gap: Tensor | None, kept: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients of queries, keys and values for the contiguous gradient G of what was read.
 
     With P the probabilities: dV = Pᵀ G; dP = G Vᵀ; dS = P * (dP - rowsum(P * dP)); dQ = dS K / sqrt(hd); dK = dSᵀ Q / sqrt(hd).
@@ -56,7 +59,7 @@ def attend_blockwise_backward(grad: Tensor, queries: Tensor, keys: Tensor, value
         rows, asking, read = piece
         g = _of_queries(grad, piece, groups)
         slope = torch.bmm(g, _of_keys(values, piece).transpose(1, 2))
-        weights = kept[used : used + slope.numel()].view_as(slope) if kept.numel() else torch.softmax(_scores(queries, keys, first, piece), dim=-1)
+        weights = kept[used : used + slope.numel()].view_as(slope) if kept.numel() else torch.softmax(_scores(queries, keys, first, gap, piece), dim=-1)
         used += slope.numel()
         slope = torch._softmax_backward_data(slope, weights, -1, weights.dtype)
         of_keys = (-1, groups, read.stop - read.start, size)
@@ -67,21 +70,21 @@ def attend_blockwise_backward(grad: Tensor, queries: Tensor, keys: Tensor, value
 
 
 @attend_blockwise.register_fake
-def _(queries: Tensor, keys: Tensor, values: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
+def _(queries: Tensor, keys: Tensor, values: Tensor, first: Tensor, gap: Tensor | None) -> tuple[Tensor, Tensor]:
     return torch.empty_like(queries), queries.new_empty(_num_kept(queries))
 
 
 @attend_blockwise_backward.register_fake
-def _(grad: Tensor, queries: Tensor, keys: Tensor, values: Tensor, first: Tensor, kept: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _(grad: Tensor, queries: Tensor, keys: Tensor, values: Tensor, first: Tensor, gap: Tensor | None, kept: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return torch.empty_like(queries), torch.empty_like(keys), torch.empty_like(values)
 
 
-def _save(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
+def _save(ctx: Any, inputs: tuple[Tensor | None, ...], output: tuple[Tensor, Tensor]) -> None:
     ctx.save_for_backward(*inputs, output[1])
 
 
 def _backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-    return (*attend_blockwise_backward(grad.contiguous(), *ctx.saved_tensors), None)
+    return (*attend_blockwise_backward(grad.contiguous(), *ctx.saved_tensors), None, None)
 
 
 attend_blockwise.register_autograd(_backward, setup_context=_save)
@@ -106,12 +109,15 @@ def _num_kept(queries: Tensor) -> int:
     return batch * heads * sum((min(start + BLOCK, length) - start) * min(start + BLOCK, length) for start in range(0, length, BLOCK))
 
 
-def _scores(queries: Tensor, keys: Tensor, first: Tensor, piece: Piece) -> Tensor:
+def _scores(queries: Tensor, keys: Tensor, first: Tensor, gap: Tensor | None, piece: Piece) -> Tensor:
     """Return q kᵀ / sqrt(hd), -inf where a query may not read, `[rows * H_kv, H / H_kv * block, keys]`."""
     rows, asking, read = piece
     positions = torch.arange(asking.start, asking.stop)[:, None]
     reading = torch.arange(read.start, read.stop)
     hidden = (reading > positions) | (reading < first[rows if first.shape[0] > 1 else slice(0, 1), asking, None])
+    if gap is not None:
+        begin, end = gap[rows, asking, None].unbind(-1)
+        hidden |= (reading >= begin) & (reading < end)
     bias = torch.zeros(hidden.shape, dtype=queries.dtype).masked_fill_(hidden, -torch.inf)
     num_rows, num_heads = rows.stop - rows.start, queries.shape[1]
     q, k = _of_queries(queries, piece, keys.shape[1]), _of_keys(keys, piece)

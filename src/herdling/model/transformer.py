@@ -71,17 +71,26 @@ class Llama(nn.Module):
         """The output matrix `[V, D]`: the embedding itself when tied."""
         return self.model.embed_tokens.weight if self.config.tie_word_embeddings else self.lm_head.weight
 
-    def forward(self, input_ids: Tensor, *, position_ids: Tensor | None = None, document_ids: Tensor | None = None, cache: KVCache | None = None) -> Tensor:
+    def forward(
+        self,
+        input_ids: Tensor,
+        *,
+        position_ids: Tensor | None = None,
+        document_ids: Tensor | None = None,
+        response_ids: Tensor | None = None,
+        cache: KVCache | None = None,
+    ) -> Tensor:
         """Return the hidden states after the final norm, `[B, T, D]`, for ids `[B, T]`.
 
-        `position_ids` default to 0 .. T - 1, `document_ids` to one document a row; -1 is padding, which attends to itself only. With a cache the new positions
-        follow those it holds, keys and values are appended, and `document_ids` only say which tokens are padding (at the right end of a row).
+        `position_ids` default to 0 .. T - 1, `document_ids` to one document a row; -1 is padding, which attends to itself only. `response_ids` tell the
+        prompt of a document (0) from the responses to it (1, 2, ...), which do not read each other. With a cache the new positions follow those it holds, keys
+        and values are appended, and `document_ids` only say which tokens are padding (at the right end of a row).
         """
         if cache is not None:
             return self._forward_cached(input_ids, document_ids, cache)
         length = input_ids.shape[1]
         angles = self.rope.angles(position_ids, length, self.output_weight)
-        hidden: Tensor = self.model(input_ids, angles, self_attention(document_ids, length, input_ids.device))
+        hidden: Tensor = self.model(input_ids, angles, self_attention(document_ids, length, input_ids.device, response_ids))
         return hidden
 
     def _forward_cached(self, input_ids: Tensor, document_ids: Tensor | None, cache: KVCache) -> Tensor:
