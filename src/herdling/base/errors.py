@@ -10,6 +10,7 @@
     ├── LineageError               artifacts do not belong together (other tokenizer, template, settings)
     ├── LockedError                another process works in this folder
     ├── TrainingError              training itself went wrong (not a number, loss spike, nothing to learn from)
+    ├── RemoteError                a server that we asked does not answer, or not as it should
     ├── StorageError               the disk is full or refuses
     ├── Stopped                    the user asked to stop; all is saved, the same command goes on (exit code 130)
     └── MissingExtraError          an optional library is not installed
@@ -65,6 +66,10 @@ class LockedError(HerdlingError):
 
 class TrainingError(HerdlingError):
     """Training itself went wrong."""
+
+
+class RemoteError(HerdlingError):
+    """A server that we asked does not answer, or not as it should."""
 
 
 class StorageError(HerdlingError):

@@ -6,4 +6,6 @@ engine     many requests through one model
 stream     ids to text as it grows, stop strings
 chat       a dialog through a model
 loaded     what `herdling.load` returns
+generator  the protocol of all that answers a dialog, and models that load when first asked
+remote     an OpenAI-compatible server behind that protocol
 """

@@ -1,0 +1,93 @@
+"""What answers a dialog, wherever it runs: a model of ours in this process, or a server elsewhere, behind one protocol.
+
+`name` is what people call it, `fingerprint` what its weights are known by: names may be reused, fingerprints are not. Starts without torch: the weights of a
+folder are read by the first call that needs them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from threading import Lock
+from typing import Protocol
+
+from herdling.base.artifact import file_fingerprint, is_artifact, model_in, read_artifact
+from herdling.base.errors import ModelError
+from herdling.types import Completion, Dialog, Sampling
+
+
+class Generator(Protocol):
+    """Whatever can give an assistant's next message. `LoadedModel`, `LazyModel` and `RemoteModel` are such."""
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+
+    @property
+    def fingerprint(self) -> str:
+        """What its weights are known by."""
+
+    def chat_batch(self, dialogs: Sequence[Dialog], sampling: Sampling | Sequence[Sampling]) -> list[Completion]:
+        """Return the assistant's next message of each dialog, with one sampling for all or one each."""
+
+
+def model_fingerprint(path: Path) -> str:
+    """Return what a model on disk is known by: its artifact's fingerprint, or else the digest of its weights files.
+
+    Raises:
+        ModelError: no model there.
+        LineageError: a run's folder without a finished model.
+    """
+    if not path.exists():
+        raise ModelError(f"{path}: is not there. A model is a Hugging Face folder, a run's folder, a llama2.c .bin file, or the http address of a server")
+    if path.is_file():
+        return file_fingerprint(path)
+    folder = model_in(path)
+    if is_artifact(folder):
+        return read_artifact(folder).fingerprint
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights:
+        raise ModelError(f"{folder}: holds no *.safetensors, so it is no model folder")
+    together = "".join(f"{file.name} {file_fingerprint(file)}\n" for file in weights)
+    return hashlib.sha256(together.encode()).hexdigest()
+
+
+class LazyModel:
+    """A model on disk that is loaded by the first call that needs it, and once, whichever thread calls."""
+
+    def __init__(self, name: str, path: Path) -> None:
+        self.name = name
+        self.path = path
+        self.fingerprint = model_fingerprint(path)
+        self._lock = Lock()
+        self._loaded: Generator | None = None
+
+    def chat_batch(self, dialogs: Sequence[Dialog], sampling: Sampling | Sequence[Sampling]) -> list[Completion]:
+        """Return the assistant's next message of each dialog; the completions bear this name and fingerprint.
+
+        Raises:
+            HerdlingError: the model cannot be loaded, is a base model, or a dialog is longer than its context.
+        """
+        with self._lock:
+            if self._loaded is None:
+                from herdling.generate.loaded import load
+
+                self._loaded = load(self.path)
+            completions = self._loaded.chat_batch(dialogs, sampling)
+        return [replace(completion, model=self.name, model_fingerprint=self.fingerprint) for completion in completions]
+
+
+def open_generator(name: str, place: str, *, api_key: str | None = None) -> Generator:
+    """Return the generator at a place: `http(s)://...` is an OpenAI-compatible server (`#model` names one of its models), anything else a path.
+
+    Raises:
+        ModelError: no model at the path.
+        RemoteError: the server does not answer, or does not say which of its models is meant.
+    """
+    if place.startswith(("http://", "https://")):
+        from herdling.generate.remote import connect  # needs httpx, of the extra `serve`
+
+        return connect(name, place, api_key=api_key)
+    return LazyModel(name, Path(place))
