@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, Unpack
 
 import torch
 from torch import Tensor
@@ -32,6 +32,17 @@ from herdling.types import Completion, Sampling, StopReason
 DtypeName = Literal["float32", "bfloat16", "float16"]
 Prompt = str | Sequence[int]
 _TOKENIZER_FILES = ("tokenizer.model", "tokenizer.json", "original/tokenizer.model")
+
+
+class SamplingOptions(TypedDict, total=False):
+    """What `generate` and `chat` take by name: the fields of `Sampling`, whose defaults hold for what is left out; a single stop string may stand alone."""
+
+    max_tokens: int
+    temperature: float
+    top_p: float
+    top_k: int
+    seed: int | None
+    stop: str | Sequence[str]
 
 
 class LoadedModel:
@@ -98,39 +109,18 @@ class LoadedModel:
         logits = self.model.logits(self.model(rows)).clone()
         return logits if given.dim() == 2 else logits[0]
 
-    def generate(
-        self,
-        prompt: Prompt,
-        *,
-        max_tokens: int = 256,
-        temperature: float = 0.6,
-        top_p: float = 0.9,
-        top_k: int = 0,
-        seed: int | None = None,
-        stop: str | Sequence[str] = (),
-    ) -> str:
+    def generate(self, prompt: Prompt, **options: Unpack[SamplingOptions]) -> str:
         """Go on from a text (a beginning-of-text token is put before it) or from ids (taken as they are); return the new text only.
 
         Raises:
             DataError: a prompt longer than the context, with both numbers.
             SettingsError: a sampling setting that means nothing.
         """
-        return self.generate_batch([prompt], max_tokens=max_tokens, temperature=temperature, top_p=top_p, top_k=top_k, seed=seed, stop=stop)[0]
+        return self.generate_batch([prompt], **options)[0]
 
-    def generate_batch(
-        self,
-        prompts: Sequence[Prompt],
-        *,
-        max_tokens: int = 256,
-        temperature: float = 0.6,
-        top_p: float = 0.9,
-        top_k: int = 0,
-        seed: int | None = None,
-        stop: str | Sequence[str] = (),
-    ) -> list[str]:
+    def generate_batch(self, prompts: Sequence[Prompt], **options: Unpack[SamplingOptions]) -> list[str]:
         """Go on from each prompt. Each answer is the one that `generate` gives alone with the same seed: equal prompts have equal answers."""
-        sampling = _sampling(max_tokens, temperature, top_p, top_k, seed, stop)
-        answers = self.answer([self.encode(prompt) for prompt in prompts], sampling)
+        answers = self.answer([self.encode(prompt) for prompt in prompts], _sampling(options))
         return [text_of(answer, self.tokenizer, self.engine.stop_ids) for answer in answers]
 
     def answer(self, prompts: Sequence[Sequence[int]], sampling: Sampling | Sequence[Sampling], *, logprobs: bool = False) -> list[Answer]:
@@ -148,24 +138,14 @@ class LoadedModel:
             if piece:
                 yield piece
 
-    def chat(
-        self,
-        dialog: Turns,
-        *,
-        max_tokens: int = 256,
-        temperature: float = 0.6,
-        top_p: float = 0.9,
-        top_k: int = 0,
-        seed: int | None = None,
-        stop: str | Sequence[str] = (),
-    ) -> Completion:
+    def chat(self, dialog: Turns, **options: Unpack[SamplingOptions]) -> Completion:
         """Return the assistant's next message. `dialog` is a `Dialog`, or a list of messages or of `{"role": ..., "content": ...}`.
 
         Raises:
             FormatError: a base model, or a dialog that does not alternate or does not end with the user.
             DataError: a dialog longer than the context, with both numbers.
         """
-        return self.chat_batch([dialog], _sampling(max_tokens, temperature, top_p, top_k, seed, stop))[0]
+        return self.chat_batch([dialog], _sampling(options))[0]
 
     def chat_batch(self, dialogs: Sequence[Turns], sampling: Sampling | Sequence[Sampling]) -> list[Completion]:
         """Return the assistant's next message of each dialog, many at a time."""
@@ -182,9 +162,9 @@ class LoadedModel:
         return ChatStream(self.engine, self.chat_format, as_dialog(dialog), sampling or Sampling(), self.name)
 
 
-def _sampling(max_tokens: int, temperature: float, top_p: float, top_k: int, seed: int | None, stop: str | Sequence[str]) -> Sampling:
-    stops = (stop,) if isinstance(stop, str) else tuple(stop)
-    return replace(Sampling(), max_tokens=max_tokens, temperature=temperature, top_p=top_p, top_k=top_k, seed=seed, stop=stops)
+def _sampling(options: SamplingOptions) -> Sampling:
+    sampling = Sampling(**options)  # type: ignore[arg-type]  # stop becomes a tuple below
+    return replace(sampling, stop=(sampling.stop,) if isinstance(sampling.stop, str) else tuple(sampling.stop))
 
 
 def load(path: str | Path, *, tokenizer: str | Path | Tokenizer | None = None, device: str = "cpu", dtype: DtypeName | None = None) -> LoadedModel:
