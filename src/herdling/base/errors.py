@@ -12,6 +12,7 @@
     ├── TrainingError              training itself went wrong (not a number, loss spike, nothing to learn from)
     ├── RemoteError                a server that we asked does not answer, or not as it should
     ├── StorageError               the disk is full or refuses
+    ├── Refused                    what an annotator sent cannot be accepted; its `reason` names why
     ├── Stopped                    the user asked to stop; all is saved, the same command goes on (exit code 130)
     └── MissingExtraError          an optional library is not installed
 
@@ -74,6 +75,14 @@ class RemoteError(HerdlingError):
 
 class StorageError(HerdlingError):
     """The disk is full or refuses."""
+
+
+class Refused(HerdlingError):
+    """What an annotator or admin sent cannot be accepted; nothing that was stored changes. `reason` names why, in a few fixed words."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(f"{reason}: {message}")
+        self.reason = reason
 
 
 class Stopped(HerdlingError):
