@@ -11,6 +11,7 @@ import torch
 import herdling
 from herdling.base.errors import DataError, FormatError, LineageError, ModelError, TokenizerError
 from herdling.checkpoint.huggingface import save_model
+from herdling.generate.generator import model_fingerprint
 from herdling.generate.loaded import LoadedModel
 from herdling.tokenizer.chat_format import FormatName, chat_format
 from herdling.tokenizer.train import train_byte_level_bpe
@@ -153,3 +154,8 @@ def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model.txt").write_text("hello")
     with pytest.raises(ModelError, match="no model file"):
         herdling.load(tmp_path / "model.txt")
+
+
+def test_a_loaded_model_and_its_answers_bear_the_fingerprint_of_its_weights(tmp_path: Path, model: LoadedModel) -> None:
+    assert model.fingerprint == model_fingerprint(tmp_path / "model") == model.chat_batch([QUESTION], herdling.Sampling(max_tokens=2))[0].model_fingerprint
+    assert LoadedModel(toy_model()).fingerprint == ""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 from typing import Protocol
@@ -74,9 +73,10 @@ class LazyModel:
             if self._loaded is None:
                 from herdling.generate.loaded import load
 
-                self._loaded = load(self.path)
-            completions = self._loaded.chat_batch(dialogs, sampling)
-        return [replace(completion, model=self.name, model_fingerprint=self.fingerprint) for completion in completions]
+                loaded = load(self.path)
+                loaded.name, loaded.fingerprint = self.name, self.fingerprint
+                self._loaded = loaded
+            return self._loaded.chat_batch(dialogs, sampling)
 
 
 def open_generator(name: str, place: str, *, api_key: str | None = None) -> Generator:

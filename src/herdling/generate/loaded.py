@@ -1,4 +1,4 @@
-"""What `herdling.load` returns: a model with its tokenizer and chat format, to ask for logits, text or the next turn of a chat.
+"""What `herdling.load` returns: a model with its tokenizer and chat format, to ask for logits, text or the next turn of a chat; or a reward model, for scores.
 
 Reads a Hugging Face folder, a run's folder (its newest model) or a llama2.c `.bin` file. Loads the weights once; the decoder's copy is made when something is
 first generated.
@@ -18,11 +18,15 @@ from torch import Tensor
 
 from herdling.base.artifact import model_in
 from herdling.base.errors import DataError, FormatError, ModelError, TokenizerError
-from herdling.checkpoint.huggingface import check_tokenizer, load_model, load_stop_ids
+from herdling.checkpoint.huggingface import check_tokenizer, load_model, load_reward_model, load_stop_ids
+from herdling.checkpoint.huggingface_config import is_reward_model
 from herdling.checkpoint.llama2c import load_llama2c
 from herdling.generate.chat import ChatStream, Turns, as_dialog, chat_stop_ids, completion_of
 from herdling.generate.engine import Answer, Engine, Request, text_of
+from herdling.generate.generator import model_fingerprint
+from herdling.generate.scoring import score_dialogs
 from herdling.model.config import LlamaConfig
+from herdling.model.reward import RewardModel
 from herdling.model.transformer import Llama
 from herdling.tokenizer.base import Tokenizer
 from herdling.tokenizer.chat_format import ChatFormat, chat_format, format_named_by
@@ -49,18 +53,45 @@ class LoadedModel:
     """A model ready for use. Sampling defaults are Llama's: temperature 0.6, top-p 0.9 (Meta's code); temperature 0 is greedy."""
 
     def __init__(
-        self, model: Llama, tokenizer: Tokenizer | None = None, chat: ChatFormat | None = None, *, name: str = "model", stop_ids: Sequence[int] = ()
+        self,
+        model: Llama | RewardModel,
+        tokenizer: Tokenizer | None = None,
+        chat: ChatFormat | None = None,
+        *,
+        name: str = "model",
+        stop_ids: Sequence[int] = (),
+        path: Path | None = None,
     ) -> None:
-        self.model = model
+        self._model = model
         self.name = name
+        self.path = path
         self._tokenizer = tokenizer
         self._chat_format = chat
         self._stop_ids = tuple(stop_ids)
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """What the weights are known by on disk (`generate.generator.model_fingerprint`); an empty text for a model that was never there."""
+        return "" if self.path is None else model_fingerprint(self.path)
+
+    @property
+    def model(self) -> Llama:
+        """The Llama. Raises `ModelError` for a reward model, which predicts no tokens."""
+        if isinstance(self._model, RewardModel):
+            raise ModelError(f"{self.name}: is a reward model: it scores dialogs (score, score_batch) and writes none. Load a chat model for that")
+        return self._model
+
+    @property
+    def reward_model(self) -> RewardModel:
+        """The reward model. Raises `ModelError` for a model without a score head."""
+        if isinstance(self._model, RewardModel):
+            return self._model
+        raise ModelError(f"{self.name}: has no score head: it writes text and scores none. Load a reward model, the output of a stage of kind reward")
+
     @property
     def config(self) -> LlamaConfig:
         """The shape of the model."""
-        return self.model.config
+        return self._model.config
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -151,7 +182,22 @@ class LoadedModel:
         """Return the assistant's next message of each dialog, many at a time."""
         prompts = [self.chat_format.encode(as_dialog(dialog), generate=True).ids for dialog in dialogs]
         answers = self.answer(prompts, sampling, logprobs=True)
-        return [completion_of(answer, self.chat_format, self.engine.stop_ids, self.name) for answer in answers]
+        completions = [completion_of(answer, self.chat_format, self.engine.stop_ids, self.name) for answer in answers]
+        return [replace(completion, model_fingerprint=self.fingerprint) for completion in completions]
+
+    def score(self, dialog: Turns) -> float:
+        """Return the score of a dialog that ends with the assistant's message: what a reward model thinks of that message.
+
+        Raises:
+            ModelError: the model has no score head.
+            FormatError: a dialog that does not alternate or does not end with the assistant.
+            DataError: a dialog longer than the context, with both numbers.
+        """
+        return self.score_batch([dialog])[0]
+
+    def score_batch(self, dialogs: Sequence[Turns]) -> list[float]:
+        """Return the score of each dialog; a prompt that several share is computed once."""
+        return score_dialogs(self.reward_model, self.chat_format, [as_dialog(dialog) for dialog in dialogs])
 
     def chat_length(self, dialog: Turns) -> int:
         """Return how many tokens a dialog takes up to where the answer begins."""
@@ -183,13 +229,13 @@ def load(path: str | Path, *, tokenizer: str | Path | Tokenizer | None = None, d
     if path.is_file():
         return _load_file(path, tokenizer, device, kind)
     folder = model_in(path)
-    model = load_model(folder, device=device, dtype=kind)
+    model = load_reward_model(folder, device=device, dtype=kind) if is_reward_model(folder) else load_model(folder, device=device, dtype=kind)
     chosen = _find_tokenizer(folder, tokenizer)
     chat = None
     if chosen is not None:
         check_tokenizer(folder, chosen)
         chat = _find_chat_format(folder, chosen)
-    return LoadedModel(model, chosen, chat, name=str(path), stop_ids=load_stop_ids(folder))
+    return LoadedModel(model, chosen, chat, name=str(path), stop_ids=load_stop_ids(folder), path=path)
 
 
 def _load_file(path: Path, tokenizer: str | Path | Tokenizer | None, device: str, dtype: torch.dtype | None) -> LoadedModel:
@@ -199,7 +245,7 @@ def _load_file(path: Path, tokenizer: str | Path | Tokenizer | None, device: str
     chosen = load_tokenizer(tokenizer) if isinstance(tokenizer, str | Path) else tokenizer
     if chosen is not None and chosen.vocab_size != model.config.vocab_size:
         raise ModelError(f"{path}: has {model.config.vocab_size:,} rows, the tokenizer {chosen.vocab_size:,} ids: it belongs to another model")
-    return LoadedModel(model, chosen, name=str(path))
+    return LoadedModel(model, chosen, name=str(path), path=path)
 
 
 def _find_tokenizer(folder: Path, given: str | Path | Tokenizer | None) -> Tokenizer | None:
