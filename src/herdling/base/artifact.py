@@ -10,10 +10,14 @@ import errno
 import hashlib
 import json
 import os
+import platform
 import shutil
+import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +112,50 @@ def file_digests(folder: Path) -> dict[str, dict[str, Any]]:
     """Return {relative path: {bytes, sha256}} for what a stage made, without the records of how the run went."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and not RECORDS & set(path.relative_to(folder).parts))
     return {path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": file_fingerprint(path)} for path in files}
+
+
+def new_manifest(
+    folder: Path,
+    *,
+    name: str,
+    output: str,
+    made_from: Mapping[str, Any],
+    parents: Mapping[str, str],
+    summary: Mapping[str, Any],
+    seconds: float,
+    tokenizer: str = "",
+    chat_template: str = "",
+) -> dict[str, Any]:
+    """Return the manifest of what stands in `folder`, all files written. `made_from` is plain data with `kind`, `seed`, `settings` and `inputs`."""
+    files = file_digests(folder)
+    return {
+        "format": MANIFEST_FORMAT,
+        "name": name,
+        "output": output,
+        "status": "done",
+        "key": value_fingerprint(made_from),
+        **made_from,
+        "fingerprint": value_fingerprint({path: entry["sha256"] for path, entry in files.items()}),
+        "tokenizer": tokenizer,
+        "chat_template": chat_template,
+        "parents": dict(parents),
+        "summary": dict(summary),
+        "seconds": round(seconds, 3),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "code": code_version(),
+        "machine": {"system": platform.platform(), "processor": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()},
+        "files": files,
+    }
+
+
+def code_version() -> dict[str, str]:
+    """Return herdling's version, and its commit where it runs from a checkout."""
+    here = Path(__file__).parent
+    commit = ""
+    if (here.parents[2] / ".git").exists():
+        asked = subprocess.run(["git", "-C", str(here), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+        commit = asked.stdout.strip()
+    return {"version": version("herdling"), "commit": commit}
 
 
 @dataclass(frozen=True, slots=True)

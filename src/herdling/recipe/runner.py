@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import os
 import platform
-import subprocess
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +19,11 @@ from filelock import FileLock, Timeout
 
 from herdling.base.artifact import (
     MANIFEST,
-    MANIFEST_FORMAT,
     Artifact,
     file_digests,
     file_fingerprint,
     is_artifact,
+    new_manifest,
     read_artifact,
     remove,
     storage_error,
@@ -199,38 +197,18 @@ def _outside(where: str, reference: str, kind: str) -> tuple[Path, Artifact | No
 
 def manifest(name: str, stage: Stage, made_from: Identity, run: StageRun, folder: Path, seconds: float) -> dict[str, Any]:
     """Return the manifest of a stage that is done."""
-    files = file_digests(folder)
     tokenizers = [artifact.manifest.get("tokenizer", "") for artifact in run.artifacts.values()]
-    return {
-        "format": MANIFEST_FORMAT,
-        "name": name,
-        "output": stage.output,
-        "status": "done",
-        "key": made_from.key,
-        **made_from.to_dict(),
-        "fingerprint": value_fingerprint({path: entry["sha256"] for path, entry in files.items()}),
-        "tokenizer": run.recorded.get("tokenizer") or next(filter(None, tokenizers), ""),
-        "chat_template": run.recorded.get("chat_template", ""),
-        "parents": {reference: str(path) for reference, path in run.inputs.items()},
-        "summary": run.summary,
-        "seconds": round(seconds, 3),
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "code": code_version(),
-        "machine": {"system": platform.platform(), "processor": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()},
-        "files": files,
-    }
-
-
-def code_version() -> dict[str, str]:
-    """Return herdling's version, and its commit where it runs from a checkout."""
-    from importlib.metadata import version
-
-    here = Path(__file__).parent
-    commit = ""
-    if (here.parents[2] / ".git").exists():
-        asked = subprocess.run(["git", "-C", str(here), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-        commit = asked.stdout.strip()
-    return {"version": version("herdling"), "commit": commit}
+    return new_manifest(
+        folder,
+        name=name,
+        output=stage.output,
+        made_from=made_from.to_dict(),
+        parents={reference: str(path) for reference, path in run.inputs.items()},
+        summary=run.summary,
+        seconds=seconds,
+        tokenizer=run.recorded.get("tokenizer") or next(filter(None, tokenizers), ""),
+        chat_template=run.recorded.get("chat_template", ""),
+    )
 
 
 @contextmanager
