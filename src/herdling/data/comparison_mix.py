@@ -66,7 +66,7 @@ def draw(mix: MixConfig, sets: Mapping[str, Sequence[Comparison]], seed: int, le
     drawn = even_counts(wanted, {name: len(sets[name]) for name in mix.side})
     chosen: list[Comparison] = [comparison for name in mix.main for comparison in sets[name]]
     for name in mix.side:
-        picks = stream(seed, "comparison mix", name).choice(len(sets[name]), size=drawn[name], replace=False) if drawn[name] else []
+        picks = stream(seed, "comparison mix", name).permutation(len(sets[name]))[: drawn[name]]
         chosen += [sets[name][index] for index in sorted(picks)]
     rows = [{"set": name, "part": "main", "available": len(sets[name]), "planned": len(sets[name]), "drawn": len(sets[name])} for name in mix.main]
     rows += [{"set": name, "part": "side", "available": len(sets[name]), "planned": planned[name], "drawn": drawn[name]} for name in mix.side]

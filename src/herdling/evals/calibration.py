@@ -96,4 +96,5 @@ def bimodality(scores: Sequence[float]) -> float | None:
         return None
     skewness = sqrt(n * (n - 1)) / (n - 2) * third / second**1.5
     kurtosis = (n - 1) / ((n - 2) * (n - 3)) * ((n + 1) * (fourth / second**2 - 3) + 6)
-    return (skewness**2 + 1) / (kurtosis + 3 * (n - 1) ** 2 / ((n - 2) * (n - 3)))
+    coefficient: float = (skewness**2 + 1) / (kurtosis + 3 * (n - 1) ** 2 / ((n - 2) * (n - 3)))
+    return coefficient

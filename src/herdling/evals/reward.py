@@ -205,8 +205,8 @@ def limit(scored: Sequence[ScoredComparison]) -> Row | None:
 
     `accuracy` counts how often the larger gold reward was the chosen one in these very judgements (equal ones: half): what a perfect model would score on
     this sample, with its interval. `expected` is the mean of max(p, 1 - p) with p = sigmoid((g_chosen - g_rejected) / temperature), the chance of the better
-    one to be chosen, where the noise is stated (`metadata["gold_temperature"]`). A pair of a safety campaign with one safe response is there only because that was
-    chosen: p is 1.
+    one to be chosen, where the noise is stated (`metadata["gold_temperature"]`). A pair of a safety campaign with one safe response is there only because
+    that was chosen: p is 1.
     """
     known = [one.comparison for one in scored if "gold" in one.comparison.metadata]
     if not known:
