@@ -9,7 +9,8 @@ import pytest
 
 from herdling.base.errors import LineageError, ModelError
 from herdling.checkpoint.huggingface import save_model
-from herdling.generate.generator import LazyModel, model_fingerprint, open_generator
+from herdling.generate.fingerprint import model_fingerprint
+from herdling.generate.generator import LazyModel, open_generator
 from herdling.tokenizer.chat_format import chat_format
 from herdling.types import Dialog, Message, Sampling
 from tests.generate.toy_model import toy_model, toy_tokenizer

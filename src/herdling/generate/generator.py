@@ -6,15 +6,15 @@ folder are read by the first call that needs them.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from threading import Lock
 from typing import Protocol
 
-from herdling.base.artifact import file_fingerprint, is_artifact, model_in, read_artifact
-from herdling.base.errors import ModelError
+from herdling.generate.fingerprint import model_fingerprint
 from herdling.types import Completion, Dialog, Sampling
+
+__all__ = ["Generator", "LazyModel", "model_fingerprint", "open_generator"]
 
 
 class Generator(Protocol):
@@ -30,27 +30,6 @@ class Generator(Protocol):
 
     def chat_batch(self, dialogs: Sequence[Dialog], sampling: Sampling | Sequence[Sampling]) -> list[Completion]:
         """Return the assistant's next message of each dialog, with one sampling for all or one each."""
-
-
-def model_fingerprint(path: Path) -> str:
-    """Return what a model on disk is known by: its artifact's fingerprint, or else the digest of its weights files.
-
-    Raises:
-        ModelError: no model there.
-        LineageError: a run's folder without a finished model.
-    """
-    if not path.exists():
-        raise ModelError(f"{path}: is not there. A model is a Hugging Face folder, a run's folder, a llama2.c .bin file, or the http address of a server")
-    if path.is_file():
-        return file_fingerprint(path)
-    folder = model_in(path)
-    if is_artifact(folder):
-        return read_artifact(folder).fingerprint
-    weights = sorted(folder.glob("*.safetensors"))
-    if not weights:
-        raise ModelError(f"{folder}: holds no *.safetensors, so it is no model folder")
-    together = "".join(f"{file.name} {file_fingerprint(file)}\n" for file in weights)
-    return hashlib.sha256(together.encode()).hexdigest()
 
 
 class LazyModel:

@@ -23,7 +23,7 @@ from herdling.checkpoint.huggingface_config import is_reward_model
 from herdling.checkpoint.llama2c import load_llama2c
 from herdling.generate.chat import ChatStream, Turns, as_dialog, chat_stop_ids, completion_of
 from herdling.generate.engine import Answer, Engine, Request, text_of
-from herdling.generate.generator import model_fingerprint
+from herdling.generate.fingerprint import model_fingerprint
 from herdling.generate.scoring import score_dialogs
 from herdling.model.config import LlamaConfig
 from herdling.model.reward import RewardModel
@@ -71,7 +71,7 @@ class LoadedModel:
 
     @cached_property
     def fingerprint(self) -> str:
-        """What the weights are known by on disk (`generate.generator.model_fingerprint`); an empty text for a model that was never there."""
+        """What the weights are known by on disk (`generate.fingerprint`); an empty text for a model that was never there."""
         return "" if self.path is None else model_fingerprint(self.path)
 
     @property
