@@ -149,7 +149,8 @@ class Batch:
 
     `labels[b, t]` is the token that position t predicts (already shifted: no later code shifts again). `loss_mask` is True where that prediction is
     supervised. `position_ids` restart at 0 with each document. `document_ids` number the documents of a row from 0; padding is -1 and attends only
-    to itself. Integers are int64, `loss_mask` is bool.
+    to itself. Integers are int64, `loss_mask` is bool. `response_ids`, where there are any, tell the prompt of a document (0) from the responses to it
+    (1, 2, ...): each reads the prompt and itself, and its positions go on where the prompt's end.
     """
 
     input_ids: Tensor
@@ -157,6 +158,19 @@ class Batch:
     loss_mask: Tensor
     position_ids: Tensor
     document_ids: Tensor
+    response_ids: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RewardBatch(Batch):
+    """Packed rows of comparisons. The three tensors `[B, T]` speak of a response at the position of its last token, the one that ends the turn."""
+
+    ranks: Tensor
+    """1 = the best of its document, 2 = the next, ...; 0 at all other positions; int64."""
+    margins: Tensor
+    """By how much the scores of a document's responses shall differ (Llama 2, table 27); float32."""
+    safe: Tensor
+    """1 = safe, 0 = unsafe, -1 = nobody said, and at all other positions; int64."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

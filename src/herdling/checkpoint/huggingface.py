@@ -1,8 +1,9 @@
 """A model folder as the ecosystem has it: `config.json`, `*.safetensors` (one file, or shards with an index), tokenizer files, `generation_config.json`.
 
 Opens in transformers, vLLM and llama.cpp as it is. Loading is strict: every weight that the config asks for, of its shape, and no other. The header of the
-weights names the tokenizer and the chat template that they were trained with, so that weights beside another tokenizer are a loud error. Costs: saving holds
-one shard beside the model in memory, loading one tensor. Does not read pickles (`pytorch_model.bin`), which could run code.
+weights names the tokenizer and the chat template that they were trained with, so that weights beside another tokenizer are a loud error. A reward model is
+saved as transformers' `LlamaForSequenceClassification` with one label. Costs: saving holds one shard beside the model in memory, loading one tensor. Does not
+read pickles (`pytorch_model.bin`), which could run code.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -26,25 +27,30 @@ from herdling.checkpoint.huggingface_config import (
     GENERATION_CONFIG,
     config_to_huggingface,
     generation_config,
+    is_reward_model,
     load_config,
     load_stop_ids,
     read_config,
+    reward_config,
 )
 from herdling.model.config import LlamaConfig
+from herdling.model.reward import RewardModel
 from herdling.model.transformer import Llama
 from herdling.tokenizer.base import Tokenizer
 from herdling.tokenizer.chat_format import ChatFormat
 
-__all__ = ["check_tokenizer", "load_config", "load_model", "load_stop_ids", "recorded_fingerprints", "save_model"]
+__all__ = ["check_tokenizer", "load_config", "load_model", "load_reward_model", "load_stop_ids", "recorded_fingerprints", "save_model"]
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 SHARD_BYTES = 5 * 10**9
 
+AnyModel = TypeVar("AnyModel", Llama, RewardModel)
+
 
 def save_model(
     folder: Path,
-    model: Llama,
+    model: Llama | RewardModel,
     tokenizer: Tokenizer,
     chat_format: ChatFormat | None = None,
     *,
@@ -66,9 +72,12 @@ def save_model(
         tokenizer.save(partial, chat_format)
         stop_ids = (tokenizer.eos_id,) if chat_format is None else chat_format.stop_ids
         pad_id = tokenizer.pad_id if tokenizer.pad_id >= 0 else None
-        name = str(dtype or model.output_weight.dtype).removeprefix("torch.")
-        write_json_atomic(partial / GENERATION_CONFIG, generation_config(bos_id=tokenizer.bos_id, eos_ids=stop_ids, pad_id=pad_id))
+        name = str(dtype or next(model.parameters()).dtype).removeprefix("torch.")
         content = config_to_huggingface(model.config, dtype=name, bos_id=tokenizer.bos_id, eos_ids=stop_ids, pad_id=pad_id)
+        if isinstance(model, RewardModel):
+            content = reward_config(content, partial, tokenizer)
+        else:
+            write_json_atomic(partial / GENERATION_CONFIG, generation_config(bos_id=tokenizer.bos_id, eos_ids=stop_ids, pad_id=pad_id))
         write_json_atomic(partial / CONFIG, content)
 
 
@@ -101,7 +110,7 @@ def _fingerprints(tokenizer: Tokenizer, chat_format: ChatFormat | None) -> dict[
     return {"format": "pt", "tokenizer": tokenizer.fingerprint, **template}
 
 
-def _save_weights(folder: Path, model: Llama, header: dict[str, str], dtype: torch.dtype | None, max_shard_size: int) -> None:
+def _save_weights(folder: Path, model: Llama | RewardModel, header: dict[str, str], dtype: torch.dtype | None, max_shard_size: int) -> None:
     shards = _split(model.state_dict(), dtype, max_shard_size)
     names = [WEIGHTS] if len(shards) == 1 else [f"model-{index:05}-of-{len(shards):05}.safetensors" for index in range(1, len(shards) + 1)]
     total = 0
@@ -146,23 +155,41 @@ def load_model(folder: Path, *, device: torch.device | str = "cpu", dtype: torch
     """Load the model of a folder, ready for inference or more training. `dtype` None keeps that of the file.
 
     Raises:
-        ModelError: an unreadable config or weights file; weights that are missing, unexpected or of another shape, by name.
+        ModelError: an unreadable config or weights file; weights that are missing, unexpected or of another shape, by name; a reward model.
     """
+    if is_reward_model(folder):
+        raise ModelError(f"{folder}: is a reward model: it scores dialogs and predicts no tokens. Load it with herdling.load(...).score, or name a chat model")
+    return _load(folder, Llama, device, dtype)
+
+
+def load_reward_model(folder: Path, *, device: torch.device | str = "cpu", dtype: torch.dtype | None = None) -> RewardModel:
+    """Load the reward model of a folder, as `load_model` does. Raises `ModelError` also for a model without a score head."""
+    if not is_reward_model(folder):
+        raise ModelError(f"{folder}: is no reward model: it has no score head. Name the output of a stage of kind reward")
+    return _load(folder, RewardModel, device, dtype)
+
+
+def _load(folder: Path, kind: type[AnyModel], device: torch.device | str, dtype: torch.dtype | None) -> AnyModel:
     config = load_config(folder)
+    expected = _expected_shapes(kind, config)
     with ExitStack() as stack:
         files = [stack.enter_context(_opened(path)) for path in weight_files(folder)]
         places = {name: file for file in files for name in file.keys()}  # noqa: SIM118 (no mapping)
-        _check_weights(config, {name: tuple(file.get_slice(name).get_shape()) for name, file in places.items()}, folder)
-        state = {name: places[name].get_tensor(name) for name in _expected_shapes(config)}
+        _check_weights(expected, {name: tuple(file.get_slice(name).get_shape()) for name, file in places.items()}, config.tie_word_embeddings, folder)
+        state = {name: places[name].get_tensor(name) for name in expected}
         if config.tie_word_embeddings and "lm_head.weight" in places:
             _check_tied(places["lm_head.weight"].get_tensor("lm_head.weight"), state["model.embed_tokens.weight"], folder)
-    return model_from_state(config, state, device=device, dtype=dtype)
+    return _from_state(kind, config, state, device, dtype)
 
 
 def model_from_state(config: LlamaConfig, state: dict[str, Tensor], *, device: torch.device | str, dtype: torch.dtype | None) -> Llama:
     """Build a model of these weights, which must be complete."""
+    return _from_state(Llama, config, state, device, dtype)
+
+
+def _from_state(kind: type[AnyModel], config: LlamaConfig, state: dict[str, Tensor], device: torch.device | str, dtype: torch.dtype | None) -> AnyModel:
     with torch.device("meta"):
-        model = Llama(config)
+        model = kind(config)
     model.load_state_dict({name: tensor.to(device, dtype) for name, tensor in state.items()}, strict=True, assign=True)
     return model.eval()
 
@@ -194,16 +221,15 @@ def _opened(path: Path) -> Iterator[Any]:
         raise ModelError(f"{path}: is damaged or no safetensors file ({error}). Fetch or copy it again") from None
 
 
-def _expected_shapes(config: LlamaConfig) -> dict[str, tuple[int, ...]]:
+def _expected_shapes(kind: type[Llama] | type[RewardModel], config: LlamaConfig) -> dict[str, tuple[int, ...]]:
     with torch.device("meta"):
-        return {name: tuple(tensor.shape) for name, tensor in Llama(config).state_dict().items()}
+        return {name: tuple(tensor.shape) for name, tensor in kind(config).state_dict().items()}
 
 
-def _check_weights(config: LlamaConfig, found: dict[str, tuple[int, ...]], folder: Path) -> None:
+def _check_weights(expected: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]], tied: bool, folder: Path) -> None:
     """Compare names and shapes with what the config asks for."""
-    expected = _expected_shapes(config)
     # Old folders carry the RoPE frequencies, which follow from the config; tied models may repeat the embedding (checked by the caller).
-    extra = {name for name in found if name.endswith("rotary_emb.inv_freq") or (config.tie_word_embeddings and name == "lm_head.weight")}
+    extra = {name for name in found if name.endswith("rotary_emb.inv_freq") or (tied and name == "lm_head.weight")}
     misshaped = [f"{name} is {found[name]}, expected {shape}" for name, shape in expected.items() if name in found and found[name] != shape]
     faults = [
         (f"missing: {_some(sorted(expected.keys() - found.keys()))}", expected.keys() - found.keys()),

@@ -12,9 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from herdling.base.artifact import write_json_atomic
 from herdling.base.decode import decode, encode
 from herdling.base.errors import ModelError, SettingsError
 from herdling.model.config import LlamaConfig
+from herdling.tokenizer.base import Tokenizer
 
 CONFIG = "config.json"
 GENERATION_CONFIG = "generation_config.json"
@@ -114,6 +116,36 @@ def config_to_huggingface(config: LlamaConfig, *, dtype: str, bos_id: int, eos_i
         "dtype": dtype,
         "use_cache": True,
     }
+
+
+REWARD_ARCHITECTURE = "LlamaForSequenceClassification"
+TOKENIZER_CONFIG = "tokenizer_config.json"
+
+
+def is_reward_model(folder: Path) -> bool:
+    """Say whether a model folder holds a reward model. Raises `ModelError` when it holds no readable `config.json`, or a classifier with several labels."""
+    data = read_config(folder)
+    if REWARD_ARCHITECTURE not in (data.get("architectures") or ()):
+        return False
+    labels = len(data.get("id2label") or {}) or data.get("num_labels", 2)
+    if labels != 1:
+        raise ModelError(f"{folder}: is a classifier of {labels} labels; a reward model has one, the score")
+    return True
+
+
+def reward_config(content: Mapping[str, Any], folder: Path, tokenizer: Tokenizer) -> dict[str, Any]:
+    """Turn the content of a Llama's `config.json` into that of a reward model, and name its padding in the tokenizer's files in `folder`.
+
+    transformers reads a score at the last token that is not padding. Padding must therefore never be the token that ends a turn, else the score is read one
+    token early; a tokenizer without padding takes a token that never ends a dialog, `<unk>` or the one that begins texts.
+    """
+    ids = tokenizer.special_ids
+    pad_id = tokenizer.pad_id if tokenizer.pad_id >= 0 else ids.get("<unk>", tokenizer.bos_id)
+    path = folder / TOKENIZER_CONFIG
+    names = {index: name for name, index in ids.items()}
+    write_json_atomic(path, {**_read_json(path), "pad_token": names[pad_id]})
+    labels = {"id2label": {"0": "score"}, "label2id": {"score": 0}}
+    return {**content, "architectures": [REWARD_ARCHITECTURE], "pad_token_id": pad_id, **labels, "use_cache": False}
 
 
 def generation_config(*, bos_id: int, eos_ids: tuple[int, ...], pad_id: int | None) -> dict[str, Any]:

@@ -46,7 +46,8 @@ def concatenate_rows(batches: list[Batch]) -> Batch:
     """Return the rows of several batches as one."""
     import torch
 
-    return Batch(**{field.name: torch.cat([getattr(batch, field.name) for batch in batches]) for field in fields(Batch)})
+    names = [field.name for field in fields(Batch) if getattr(batches[0], field.name) is not None]
+    return Batch(**{name: torch.cat([getattr(batch, name) for batch in batches]) for name in names})
 
 
 def padding_rows(num_rows: int, length: int) -> Batch:

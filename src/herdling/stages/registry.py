@@ -41,6 +41,8 @@ MODULES = {
     "tokenize": "herdling.stages.tokenize",
     "pretrain": "herdling.stages.pretrain",
     "sft": "herdling.stages.sft",
+    "collect": "herdling.stages.collect",
+    "reward": "herdling.stages.reward",
     "evaluate": "herdling.stages.evaluate",
     "export": "herdling.stages.export",
     "report": "herdling.stages.report",

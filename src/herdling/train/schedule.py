@@ -63,8 +63,10 @@ class Schedule:
         return 1 - (1 - self.final) * fall
 
 
-def plan_schedule(config: ScheduleConfig, *, num_tokens: int, batch: str, sequence_length: int | None, where: str) -> Schedule:
+def plan_schedule(config: ScheduleConfig, *, num_tokens: int, batch: str, sequence_length: int | None, where: str, min_warmup_steps: int = 0) -> Schedule:
     """Lay out a run of at most `num_tokens` tokens. `batch` is a ramp as in the module's docstring, or one count such as `16K`.
+
+    The warm-up is at least `min_warmup_steps` first steps long, or the whole run where that is shorter.
 
     Raises:
         SettingsError: the ramp cannot be read or does not fit the run, or the warm-up is longer than the run.
@@ -84,6 +86,7 @@ def plan_schedule(config: ScheduleConfig, *, num_tokens: int, batch: str, sequen
     warmup = parse_share(config.warmup, token, f"{where}.schedule.warmup")
     if warmup > token:
         raise SettingsError(f"{where}.schedule.warmup: {config.warmup!r} is {warmup:,} tokens, the whole run has {token:,}. Shorten the warm-up")
+    warmup = max(warmup, min(token, min_warmup_steps * phases[0].batch_tokens))
     return Schedule(phases=tuple(phases), num_steps=step, num_tokens=token, warmup_tokens=warmup, decay=config.decay, final=config.final)
 
 

@@ -14,6 +14,8 @@ from herdling.model.presets import PRESETS
 PAPER_PARAMETERS = 1_000_000_000
 SMALL_SEQUENCE_LENGTH = 256
 RAMP = "0:4M@4096 252B:8M@8192 2.87T:16M@8192"
+# Above this many parameters a reward model is taken for the 70B (Llama 2, section 3.2.2), which had half the learning rate.
+LARGEST_PARAMETERS = 65_000_000_000
 # name -> peak learning rate, batch, tokens (LLaMA, table 2; Llama 2, table 1; Llama 3, table 3; its smaller sizes had "similar recipes", and 3.2's are ours).
 PAPER_RUNS = {
     "llama1-7b": (3e-4, "4M@2048", "1T"),
@@ -60,6 +62,23 @@ def size_of(name: str, *, vocab_size: int, config: LlamaConfig | None, where: st
         return Size(config=replace(PRESETS[name], vocab_size=vocab_size), lr=lr, batch=batch, num_tokens=num_tokens, sft_lr=2e-5, sft_rows=64)
     parameters = config.num_parameters() if config is not None else _parameters(name, f"{where}.size")
     return _small(parameters, vocab_size, config)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RewardSize:
+    """What to train a reward model with."""
+
+    lr: float
+    batch_pairs: int
+
+
+def reward_size(config: LlamaConfig) -> RewardSize:
+    """Return Llama 2's figures (section 3.2.2) for a model of the papers' sizes; for a small one half of the dial's peak, as in fine-tuning, and 64 pairs."""
+    parameters = config.num_parameters()
+    if parameters >= PAPER_PARAMETERS:
+        return RewardSize(lr=5e-6 if parameters >= LARGEST_PARAMETERS else 1e-5, batch_pairs=512)
+    small = dial(parameters, vocab_size=config.vocab_size, sequence_length=config.max_position_embeddings)
+    return RewardSize(lr=small.lr / 2, batch_pairs=64)
 
 
 def check_context(config: LlamaConfig, sequence_length: int, where: str) -> None:

@@ -14,6 +14,7 @@ from herdling.base.artifact import DEVICE_RECORD, write_json_atomic
 from herdling.base.progress import Progress
 from herdling.data.first_rows import keep_first_rows
 from herdling.model.precision import Device, prepare_device
+from herdling.model.reward import RewardModel
 from herdling.model.transformer import Llama
 from herdling.train.config import LoopConfig, OptimizerConfig
 from herdling.train.forward import scorer
@@ -42,7 +43,7 @@ def settle_device(loop: LoopConfig, folder: Path) -> Device:
 
 
 def train_llama(
-    model: Llama,
+    model: Llama | RewardModel,
     objective: Objective,
     feed: Feed,
     *,
@@ -58,6 +59,9 @@ def train_llama(
 ) -> dict[str, Any]:
     """Train a model in place and return small numbers about it. Raises what `Loop.run` raises."""
     model.to(device.device)
+    flops = model.config.flops_per_token(schedule.phases[-1].sequence_length)
+    if isinstance(model, RewardModel):
+        flops -= 6 * model.config.vocab_size * model.config.hidden_size  # no output matrix
     keep_first_rows(folder, feed)
     return Loop(
         score=scorer(model, compiled=loop.compile),
@@ -73,7 +77,7 @@ def train_llama(
         checkpoint=loop.checkpoint,
         validate=validate,
         validate_every=-(-schedule.num_steps // loop.validations) if loop.validations else 0,
-        flops_per_token=model.config.flops_per_token(schedule.phases[-1].sequence_length),
+        flops_per_token=flops,
         progress=progress,
         stop_requested=stop_requested,
     ).run()
