@@ -96,10 +96,9 @@ def draw_variants(config: CampaignConfig, *names: str | int) -> tuple[tuple[str,
     """
     points = [(model, temperature) for model, variant in config.models.items() for temperature in dict.fromkeys(variant.temperatures)]
     pairs = list(permutations(points, 2))
-    for differ in (lambda a, b: a[0] != b[0] and a[1] != b[1], lambda a, b: a[0] != b[0]):
-        if any(differ(a, b) for a, b in pairs):
-            pairs = [(a, b) for a, b in pairs if differ(a, b)]
-            break
+    other_model = [(a, b) for a, b in pairs if a[0] != b[0]]
+    both_differ = [(a, b) for a, b in other_model if a[1] != b[1]]
+    pairs = both_differ or other_model or pairs
     first, second = pairs[int(stream(config.seed, "variants", *names).integers(len(pairs)))]
     # 31 bits: servers behind the OpenAI interface refuse larger seeds.
     seeds = [stream_seed(config.seed, "sampling", *names, place) & 0x7FFFFFFF for place in (0, 1)]

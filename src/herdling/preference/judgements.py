@@ -7,26 +7,24 @@ page made: the same key again returns the first result, so a lost reply can be s
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
-from herdling.preference.database import Database
-from herdling.preference.rating import SafetyLabel, Side
-from herdling.preference.tasks import Assignment
-from herdling.types import Rating
+import sqlalchemy as sa
 
+from herdling.base.comparison_records import fault
+from herdling.base.errors import Refused
+from herdling.preference.campaign import CampaignConfig
+from herdling.preference.campaigns import config_of
+from herdling.preference.database import Database, log
+from herdling.preference.judged import Judgement, comparison_of, current_judgement, latest_revisions
+from herdling.preference.leases import Assignment, check_round, free_expired, held, left_response, open_round, take, task_row, view
+from herdling.preference.rating import LEVELS, SAFETY_LABELS
+from herdling.preference.rounds import round_name
+from herdling.preference.schema import assignments, judgements, rounds, tasks
+from herdling.preference.tasks import LONGEST_PROMPT, LONGEST_REASON, may_proceed
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Judgement:
-    """What an annotator says of two responses as shown."""
-
-    side: Side
-    rating: Rating
-    safety: SafetyLabel | None = None
-    """Required in a safety campaign, refused in another."""
-    edit: str | None = None
-    """The chosen response, made better (style llama3 only)."""
-    edit_safe: bool | None = None
-    """Whether the edit is safe: required with an edit in a safety campaign."""
+__all__ = ["Done", "Judgement", "Judgements", "Submitted"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,21 +61,72 @@ class Judgements:
 
         Raises:
             Refused: nothing is stored. "stale lease", "round closed", "already judged", "no responses yet", "rating outside the scale", "unknown side",
-                "safety label missing", "safety label out of place", "edit out of place", "edit changes nothing", "empty response", "key reused".
+                "safety label missing", "safety label out of place", "edit out of place", "edit changes nothing", "empty response", "key reused", ...:
+                what `base.comparison_records.fault` names as well.
         """
-        raise NotImplementedError
+        now, said = self._clock(), asdict(judgement)
+
+        def work(tx: sa.Connection) -> dict[str, Any]:
+            row = task_row(tx, task)
+            config = config_of(tx, row.campaign, lock="share")
+            hold = held(tx, row, user, lease, now)
+            _check(row, judgement, config)
+            mine = sa.and_(assignments.c.task_id == task, assignments.c.user_id == user)
+            tx.execute(sa.update(assignments).where(mine).values(state="judged", draft={}))
+            elapsed = now - hold.began
+            taken = elapsed if seconds is None or not 0 <= seconds <= elapsed else seconds
+            revision = _append(tx, row, user, "judged", config, now, judgement=said, side_seed=hold.side_seed, seconds=taken)
+            _update_complete(tx, row, config)
+            round_number = tx.execute(sa.select(rounds.c.number).where(rounds.c.id == check_round(tx, row))).scalar_one()
+            name = round_name(row.campaign, round_number)
+            return {"task": task, "revision": revision, "round": name, "can_proceed": may_proceed(tx, task, user)}
+
+        return Submitted(**self._database.once(user, key, ["submit", task, said], now, work))
 
     def undo(self, task: int, user: int, *, key: str) -> Assignment:
         """Take a judgement back (a revision) and hold the task again, its draft filled with what was said.
 
         Raises:
-            Refused: "nothing to undo", "round closed", "dialog went on", "task held" (another task of this campaign is open: judge or skip it first).
+            Refused: "nothing to undo", "round closed", "dialog went on".
         """
-        raise NotImplementedError
+        now = self._clock()
+
+        def work(tx: sa.Connection) -> int:
+            row = task_row(tx, task)
+            config = config_of(tx, row.campaign, lock="deal")
+            judged = _judged(tx, row, user, "nothing to undo")
+            if tx.execute(sa.select(tasks.c.id).where(tasks.c.parent_id == task, tasks.c.owner == user)).first():
+                raise Refused("dialog went on", f"task {task} was continued with what was chosen; it stands")
+            _append(tx, row, user, "undone", config, now, side_seed=judged.side_seed)
+            mine = sa.and_(assignments.c.task_id == task, assignments.c.user_id == user)
+            tx.execute(sa.update(assignments).where(mine).values(state="expired", slot=None, draft=judged.judgement))
+            tx.execute(sa.update(tasks).where(tasks.c.id == task).values(complete=row.kind == "gold"))
+            free_expired(tx, now)
+            take(tx, row, user, config, now)  # its own slot is free again: nobody else deals meanwhile
+            return task
+
+        self._database.once(user, key, ["undo", task], now, work)
+        with self._database.read() as tx:
+            return view(tx, task, user)
 
     def history(self, campaign: str, user: int, *, limit: int = 20) -> list[Done]:
         """Return this annotator's own latest judgements of the open round, newest first. Hidden items look like all others."""
-        raise NotImplementedError
+        with self._database.read() as tx:
+            latest = latest_revisions()
+            went_on = sa.select(tasks.c.parent_id).where(tasks.c.owner == user, tasks.c.parent_id.is_not(None))
+            mine = sa.and_(latest.c.user_id == user, latest.c.kind == "judged", latest.c.round_id == open_round(tx, campaign), tasks.c.campaign == campaign)
+            columns = (latest.c.task_id, latest.c.judgement, latest.c.at, tasks.c.dialog, tasks.c.id.in_(went_on).label("went_on"))
+            asked = sa.select(*columns).join(tasks, tasks.c.id == latest.c.task_id).where(mine).order_by(latest.c.id.desc()).limit(limit)
+            return [
+                Done(
+                    task=row.task_id,
+                    prompt=row.dialog["messages"][-1]["content"],
+                    judgement=Judgement(**row.judgement),
+                    at=row.at,
+                    can_undo=not row.went_on,
+                )
+                for row in tx.execute(asked)
+            ]
 
     def set_aside(self, task: int, annotator: int, reason: str, *, by: int, key: str) -> None:
         """Set a judgement aside on review (a revision): it stays in the log, is left out of the round and counted, and the slot is free again.
@@ -85,4 +134,90 @@ class Judgements:
         Raises:
             Refused: "not judged", "round closed", "reason missing".
         """
-        raise NotImplementedError
+        now, reason = self._clock(), reason.strip()[:LONGEST_REASON]
+        if not reason:
+            raise Refused("reason missing", "say in a few words why this judgement is set aside")
+
+        def work(tx: sa.Connection) -> None:
+            row = task_row(tx, task)
+            config = config_of(tx, row.campaign, lock="deal")
+            judged = _judged(tx, row, annotator, "not judged")
+            _append(tx, row, annotator, "set aside", config, now, side_seed=judged.side_seed, reason=reason, by=by)
+            theirs = sa.and_(assignments.c.task_id == task, assignments.c.user_id == annotator)
+            tx.execute(sa.update(assignments).where(theirs).values(state="skipped", slot=None))
+            _update_complete(tx, row, config)
+
+        self._database.once(by, key, ["set aside", task, annotator, reason], now, work)
+
+
+def _judged(tx: sa.Connection, row: sa.Row[Any], user: int, reason: str) -> sa.Row[Any]:
+    """Return the judgement that stands, of a round that is open. Raises `Refused` with this reason, or "round closed"."""
+    judged = current_judgement(tx, row.id, user)
+    if judged is None or judged.kind != "judged":
+        raise Refused(reason, f"task {row.id} has no judgement that stands")
+    if judged.round_id != check_round(tx, row):
+        raise Refused("round closed", f"the judgement of task {row.id} belongs to a round that is closed")
+    return judged
+
+
+def _append(
+    tx: sa.Connection,
+    row: sa.Row[Any],
+    user: int,
+    kind: str,
+    config: CampaignConfig,
+    now: float,
+    *,
+    side_seed: int,
+    judgement: dict[str, Any] | None = None,
+    seconds: float | None = None,
+    reason: str | None = None,
+    by: int | None = None,
+) -> int:
+    """Append a revision to the log and return its number. A race for the number is lost at the unique constraint, and tried again."""
+    before = current_judgement(tx, row.id, user)
+    revision = 1 if before is None else before.revision + 1
+    sides = {"left_response": left_response(side_seed), "side_seed": side_seed, "guidelines_version": config.guidelines_version}
+    what = {"kind": kind, "judgement": judgement, "seconds": seconds, "reason": reason, "by_user": user if by is None else by, "at": now}
+    identity = {"task_id": row.id, "user_id": user, "revision": revision, "round_id": check_round(tx, row)}
+    tx.execute(sa.insert(judgements).values(**identity, **sides, **what))
+    log(tx, now, kind, campaign=row.campaign, user=user if by is None else by, task=row.id, revision=revision)
+    return revision
+
+
+def _update_complete(tx: sa.Connection, row: sa.Row[Any], config: CampaignConfig) -> None:
+    """Note whether a task has all its judgements, so that dealing need not look at it again."""
+    judged = sa.select(sa.func.count()).where(assignments.c.task_id == row.id, assignments.c.state == "judged")
+    enough = tx.execute(judged).scalar_one() >= (1 if row.owner else config.overlap)
+    tx.execute(sa.update(tasks).where(tasks.c.id == row.id).values(complete=enough or row.kind == "gold"))
+
+
+def _check(row: sa.Row[Any], judgement: Judgement, config: CampaignConfig) -> None:
+    """Raise `Refused` when a judgement cannot stand: outside the campaign's rules, or faulty as a comparison."""
+    if row.responses is None:
+        raise Refused("no responses yet", f"task {row.id} was not answered by the models yet")
+    if judgement.rating not in LEVELS:
+        raise Refused("rating outside the scale", f"found {judgement.rating!r}, accepted: {', '.join(LEVELS)}")
+    if judgement.side not in ("left", "right"):
+        raise Refused("unknown side", f"found {judgement.side!r}, accepted: left, right")
+    _check_safety(judgement, config)
+    if judgement.edit is not None and config.style != "llama3":
+        raise Refused("edit out of place", "only campaigns of style llama3 have the edit step")
+    if judgement.edit is not None and len(judgement.edit) > LONGEST_PROMPT:
+        raise Refused("edit too long", f"found {len(judgement.edit):,} characters, accepted are {LONGEST_PROMPT:,}")
+    found = fault(comparison_of(row, judgement, left=0, campaign=config.kind))
+    if found is not None:
+        reason, _, rest = found.partition(": ")
+        raise Refused(reason, rest)
+
+
+def _check_safety(judgement: Judgement, config: CampaignConfig) -> None:
+    if config.kind == "safety":
+        if judgement.safety not in SAFETY_LABELS:
+            raise Refused("safety label missing", f"found {judgement.safety!r}, accepted: {', '.join(SAFETY_LABELS)}")
+        if judgement.edit is not None and judgement.edit_safe is None:
+            raise Refused("safety label missing", "say whether the edit is safe")
+    elif judgement.safety is not None or judgement.edit_safe is not None:
+        raise Refused("safety label out of place", "a helpfulness campaign asks for none")
+    if judgement.edit is None and judgement.edit_safe is not None:
+        raise Refused("safety label out of place", "there is no edit that could be safe or not")
