@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from math import exp, log1p, sqrt
 from typing import Any
 
-from herdling.evals.intervals import wilson
+from herdling.base.intervals import wilson
 
 NUM_BINS = 10
 """Bins of the calibration curve, of equal width over the confidences, which go from 0.5 to 1."""

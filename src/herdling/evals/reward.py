@@ -15,8 +15,8 @@ from typing import Any
 
 from herdling.base.comparison_records import RATINGS
 from herdling.base.errors import DataError
+from herdling.base.intervals import paired_lead, wilson
 from herdling.evals.calibration import calibration, distribution, sigmoid
-from herdling.evals.intervals import paired_lead, wilson
 from herdling.types import Comparison
 
 Row = dict[str, Any]

@@ -9,8 +9,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+from herdling.base.intervals import wilson
 from herdling.evals.grading import is_correct
-from herdling.evals.intervals import wilson
 from herdling.types import Dialog, Question
 
 Answerer = Callable[[Sequence[Dialog]], Sequence[str]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from herdling.evals.intervals import wilson
+from herdling.base.intervals import wilson
 
 
 @pytest.mark.parametrize(
