@@ -11,7 +11,7 @@ import sys
 import typer
 
 from herdling.base.errors import HerdlingError, Stopped
-from herdling.cli import chat, new, quickstart, run, show
+from herdling.cli import annotate, chat, new, quickstart, run, serve, show
 
 app = typer.Typer(
     name="herdling",
@@ -26,6 +26,8 @@ app.command("new")(new.new)
 app.command("run")(run.run)
 app.command("show")(show.show)
 app.command("chat")(chat.chat)
+app.command("annotate")(annotate.annotate)
+app.command("serve")(serve.serve)
 
 
 def main() -> None:
