@@ -9,6 +9,7 @@ Opaque operators (`torch.library`), so that `torch.compile` takes them as they a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -35,10 +36,8 @@ def attend_blockwise(queries: Tensor, keys: Tensor, values: Tensor, first: Tenso
     kept = queries.new_empty(_num_kept(queries))
     used = 0
     for piece in _pieces(first, queries):
-        scores = _scores(queries, keys, first, gap, piece)
-        place = kept[used : used + scores.numel()].view_as(scores) if kept.numel() else scores
-        used += scores.numel()
-        weights = torch.softmax(scores, dim=-1, out=place)
+        weights = _weights(queries, keys, first, gap, piece, kept[used:])
+        used += weights.numel()
         rows, asking, _ = piece
         read[rows, :, asking] = torch.bmm(weights, _of_keys(values, piece)).view(-1, read.shape[1], asking.stop - asking.start, read.shape[3])
     return read, kept
@@ -56,17 +55,16 @@ def attend_blockwise_backward(
     heads, groups, size = queries.shape[1], keys.shape[1], queries.shape[3]
     used = 0
     for piece in _pieces(first, queries):
-        rows, asking, read = piece
-        g = _of_queries(grad, piece, groups)
+        rows, asking, _ = piece
+        g, k = _of_queries(grad, piece, groups), _of_keys(keys, piece)
         slope = torch.bmm(g, _of_keys(values, piece).transpose(1, 2))
-        weights = kept[used : used + slope.numel()].view_as(slope) if kept.numel() else torch.softmax(_scores(queries, keys, first, gap, piece), dim=-1)
+        weights = kept[used : used + slope.numel()].view_as(slope) if kept.numel() else _weights(queries, keys, first, gap, piece, kept)
         used += slope.numel()
-        slope = torch._softmax_backward_data(slope, weights, -1, weights.dtype)
-        of_keys = (-1, groups, read.stop - read.start, size)
-        grad_v[rows, :, read] += torch.bmm(weights.transpose(1, 2), g).view(of_keys)
-        grad_k[rows, :, read] += torch.bmm(slope.transpose(1, 2), _of_queries(queries, piece, groups)).view(of_keys)
-        grad_q[rows, :, asking] = torch.bmm(slope, _of_keys(keys, piece)).view(-1, heads, asking.stop - asking.start, size)
-    return grad_q.mul_(size**-0.5), grad_k.mul_(size**-0.5), grad_v
+        torch._softmax_backward_data(slope, weights, -1, weights.dtype, grad_input=slope)
+        _of_keys(grad_v, piece).baddbmm_(weights.transpose(1, 2), g)
+        _of_keys(grad_k, piece).baddbmm_(slope.transpose(1, 2), _of_queries(queries, piece, groups), alpha=size**-0.5)
+        grad_q[rows, :, asking] = torch.bmm(slope, k).view(-1, heads, asking.stop - asking.start, size)
+    return grad_q.mul_(size**-0.5), grad_k, grad_v
 
 
 @attend_blockwise.register_fake
@@ -81,6 +79,7 @@ def _(grad: Tensor, queries: Tensor, keys: Tensor, values: Tensor, first: Tensor
 
 def _save(ctx: Any, inputs: tuple[Tensor | None, ...], output: tuple[Tensor, Tensor]) -> None:
     ctx.save_for_backward(*inputs, output[1])
+    ctx.set_materialize_grads(False)  # else a gradient of zeros is made for the probabilities, as large as they are
 
 
 def _backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
@@ -109,8 +108,8 @@ def _num_kept(queries: Tensor) -> int:
     return batch * heads * sum((min(start + BLOCK, length) - start) * min(start + BLOCK, length) for start in range(0, length, BLOCK))
 
 
-def _scores(queries: Tensor, keys: Tensor, first: Tensor, gap: Tensor | None, piece: Piece) -> Tensor:
-    """Return q kᵀ / sqrt(hd), -inf where a query may not read, `[rows * H_kv, H / H_kv * block, keys]`."""
+def _weights(queries: Tensor, keys: Tensor, first: Tensor, gap: Tensor | None, piece: Piece, room: Tensor) -> Tensor:
+    """Return softmax(q kᵀ / sqrt(hd)), 0 where a query may not read, `[rows * H_kv, H / H_kv * block, keys]`: at the head of `room` if it has any."""
     rows, asking, read = piece
     positions = torch.arange(asking.start, asking.stop)[:, None]
     reading = torch.arange(read.start, read.stop)
@@ -121,9 +120,12 @@ def _scores(queries: Tensor, keys: Tensor, first: Tensor, gap: Tensor | None, pi
     bias = torch.zeros(hidden.shape, dtype=queries.dtype).masked_fill_(hidden, -torch.inf)
     num_rows, num_heads = rows.stop - rows.start, queries.shape[1]
     q, k = _of_queries(queries, piece, keys.shape[1]), _of_keys(keys, piece)
+    shape = (q.shape[0], q.shape[1], k.shape[1])
+    scores = room[: math.prod(shape)].view(shape) if room.numel() else queries.new_empty(shape)
     # The product is added to a copy of the bias: cheaper than a pass over the scores afterwards.
-    scores = bias[:, None].expand(num_rows, num_heads, -1, -1).reshape(q.shape[0], q.shape[1], k.shape[1])
-    return scores.contiguous().baddbmm_(q, k.transpose(1, 2), alpha=queries.shape[-1] ** -0.5)
+    scores.view(num_rows, num_heads, *bias.shape[-2:]).copy_(bias[:, None])
+    scores.baddbmm_(q, k.transpose(1, 2), alpha=queries.shape[-1] ** -0.5)
+    return torch.softmax(scores, dim=-1, out=scores)
 
 
 def _of_queries(tensor: Tensor, piece: Piece, groups: int) -> Tensor:

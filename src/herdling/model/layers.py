@@ -30,9 +30,10 @@ class _Normalise(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
         normed, gain, scale = ctx.saved_tensors
         product = grad * normed
-        along = (product @ gain).div_(gain.shape[0]).unsqueeze(-1)  # a matrix product: a third of the time of multiply and sum
-        grad_x = torch.addcmul(grad * gain, normed, along, value=-1).mul_(scale.to(grad.dtype))
-        return grad_x, product.flatten(0, -2).sum(0), None
+        along = (product @ gain).div_(-gain.shape[0]).unsqueeze(-1)  # a matrix product: a third of the time of multiply and sum
+        grad_gain = product.flatten(0, -2).sum(0)
+        grad_x = torch.mul(grad, gain, out=product).addcmul_(normed, along).mul_(scale.to(grad.dtype))
+        return grad_x, grad_gain, None
 
 
 class RMSNorm(nn.Module):
