@@ -2,10 +2,11 @@
 
     python benchmarks/bench_training.py [--quick] [--sizes 1.3M,5M,15M,50M] [--lengths 256,512] [--litgpt-python PATH] [--write FILE]
 
-Each contestant is a process of its own (`training_worker.py`) on all cores, with the dial's shapes, 4,096 ids and 2,048 tokens a step. Heats, alone, one after
-the other: every peer in float32 and bfloat16 autocast, as it comes and with our allocator setting, and ours in both. Final: the fastest peer of each kind and our
-fastest, eager and compiled, in turn, so that all meet the same disturbances; a ratio is the median over rounds. Ours clips and keeps float32 masters; the peers do
-neither. litgpt needs an environment of its own: name its Python, or it is left out. `share_of_peak` divides by the measured peak of products, in the better dtype.
+Each contestant is a process of its own (`training_worker.py`) on all cores, with the dial's shapes, 4,096 ids and 2,048 tokens a step. Heats, alone, one
+after the other: every peer in float32 and bfloat16 autocast, as it comes and with our allocator setting, and ours in both. Final: the fastest peer of each
+kind and our fastest, eager and compiled, in turn, so that all meet the same disturbances; a ratio is the median over rounds. Ours clips and keeps float32
+masters; the peers do neither. litgpt needs an environment of its own: name its Python, or it is left out. `share_of_peak` divides by the measured peak of
+products, in the better dtype.
 Memory: peak resident size of a process that trains 5M parameters' body on 2,048 tokens of 128,256 ids, two steps.
 """
 
