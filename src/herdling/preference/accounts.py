@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal, get_args
 
 import sqlalchemy as sa
@@ -25,6 +26,7 @@ ROLES: tuple[Role, ...] = get_args(Role)
 """Each may do what those before it may: an annotator judges, a reviewer sees the numbers and sets judgements aside, an admin manages all."""
 SHORTEST_PASSWORD, LONGEST_PASSWORD, LONGEST_NAME = 10, 1000, 64
 MAX_FAILURES, FAILURE_SECONDS = 5, 15 * 60.0
+_HASHER = PasswordHasher()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,9 +46,6 @@ class Accounts:
     def __init__(self, database: Database, clock: Callable[[], float]) -> None:
         self._database = database
         self._clock = clock
-        self._hasher = PasswordHasher()
-        # Verified where there is no such user, so that a wrong name takes as long as a wrong password.
-        self._nobody = self._hasher.hash(secrets.token_urlsafe())
 
     def add(self, name: str, password: str, role: Role) -> User:
         """Make a user without an invitation: the first admin, from the command line. Raises `Refused` ("name taken", "weak password", "bad name")."""
@@ -101,7 +100,8 @@ class Accounts:
             return tx.execute(sa.select(users).where(users.c.name == name, users.c.active)).one_or_none()
 
         user = self._database.write(begin)
-        if not self._verified(user.password_hash if user else self._nobody, password) or user is None:
+        # Without such a user a hash is computed all the same, so that a wrong name takes as long as a wrong password.
+        if not _verified(user.password_hash if user else _hash_of_nobody(), password) or user is None:
             raise Refused("wrong login", "no active account has this name and password")
         token = secrets.token_urlsafe(24)
 
@@ -127,7 +127,7 @@ class Accounts:
 
     def set_password(self, user: int, password: str) -> None:
         """Give a user a new password and end all sessions of that user. Raises `Refused` ("weak password", "unknown user")."""
-        self._change(user, "password set", ends_sessions=True, password_hash=self._hash(password))
+        self._change(user, "password set", ends_sessions=True, password_hash=_hash(password))
 
     def set_active(self, user: int, active: bool) -> None:
         """Open or close an account. Closing ends its sessions; its judgements stay. Raises `Refused` ("unknown user")."""
@@ -157,7 +157,7 @@ class Accounts:
         if not 0 < len(name) <= LONGEST_NAME or not name.isprintable():
             raise Refused("bad name", f"found {len(name)} characters, expected 1 to {LONGEST_NAME} that can be printed")
         pseudonym = f"annotator-{secrets.token_hex(5)}"
-        return {"name": name, "password_hash": self._hash(password), "pseudonym": pseudonym, "active": True, "created": self._clock()}
+        return {"name": name, "password_hash": _hash(password), "pseudonym": pseudonym, "active": True, "created": self._clock()}
 
     def _insert(self, tx: sa.Connection, values: dict[str, Any]) -> User:
         if tx.execute(sa.select(users.c.id).where(users.c.name == values["name"])).first():
@@ -178,16 +178,23 @@ class Accounts:
         role: Role = row.role
         return role
 
-    def _hash(self, password: str) -> str:
-        if not SHORTEST_PASSWORD <= len(password) <= LONGEST_PASSWORD:
-            raise Refused("weak password", f"found {len(password):,} characters, expected {SHORTEST_PASSWORD} to {LONGEST_PASSWORD:,}")
-        return self._hasher.hash(password)
 
-    def _verified(self, known: str, password: str) -> bool:
-        try:
-            return self._hasher.verify(known, password[: LONGEST_PASSWORD + 1])
-        except VerifyMismatchError:
-            return False
+def _hash(password: str) -> str:
+    if not SHORTEST_PASSWORD <= len(password) <= LONGEST_PASSWORD:
+        raise Refused("weak password", f"found {len(password):,} characters, expected {SHORTEST_PASSWORD} to {LONGEST_PASSWORD:,}")
+    return _HASHER.hash(password)
+
+
+def _verified(known: str, password: str) -> bool:
+    try:
+        return _HASHER.verify(known, password[: LONGEST_PASSWORD + 1])
+    except VerifyMismatchError:
+        return False
+
+
+@cache
+def _hash_of_nobody() -> str:
+    return _HASHER.hash(secrets.token_urlsafe())
 
 
 def _plain(name: str) -> str:

@@ -45,7 +45,10 @@ class Database:
         self._one_writer: Any = threading.Lock() if self._engine.dialect.name == "sqlite" else nullcontext()
         try:
             self._migrate()
-        except DBAPIError as error:
+        except BaseException as error:
+            self.close()
+            if not isinstance(error, DBAPIError):
+                raise
             raise StorageError(f"{self._engine.url!r}: cannot open the database ({str(error.orig).strip()})") from error
 
     def close(self) -> None:
