@@ -23,7 +23,7 @@ from herdling.data.sources import find_files, is_unicode
 from herdling.types import Dialog, Message, Role, ToolCall
 
 _OPENAI_ROLES = {"developer": "system", "function": "tool"}
-_SHAREGPT_ROLES: dict[str, Role] = {
+SHAREGPT_ROLES: dict[str, Role] = {
     **dict.fromkeys(("human", "user"), "user"),
     **dict.fromkeys(("gpt", "assistant", "chatgpt", "model", "function_call"), "assistant"),
     **dict.fromkeys(("observation", "tool", "function_response"), "tool"),
@@ -32,7 +32,7 @@ _SHAREGPT_ROLES: dict[str, Role] = {
 FORMS = "messages (OpenAI chat), conversations (ShareGPT), instruction and output (Alpaca), prompt and completion"
 
 
-class _Fault(Exception):
+class RowFault(Exception):
     """A row that is no usable dialog: the reason for the ledger, and what was found."""
 
     def __init__(self, reason: str, found: str = "") -> None:
@@ -62,12 +62,12 @@ def read_dialogs(spec: str, ledger: Ledger) -> Iterator[Dialog]:
             known = True
             try:
                 if read is None:
-                    raise _Fault("no known form", f"fields {', '.join(row)}")
+                    raise RowFault("no known form", f"fields {', '.join(row)}")
                 dialog = read(row, where)
                 fault = dialog_fault(dialog)
                 if fault:
-                    raise _Fault(*fault)
-            except _Fault as fault_found:
+                    raise RowFault(*fault)
+            except RowFault as fault_found:
                 ledger.drop(fault_found.reason, f"{where}: {fault_found.found}")
                 continue
             yield dialog
@@ -125,7 +125,7 @@ def _reader(row: Mapping[str, Any]) -> Callable[[Mapping[str, Any], str], Dialog
     if isinstance(row.get("messages"), list):
         return _from_messages
     if isinstance(row.get("conversations"), list):
-        return _from_sharegpt
+        return from_sharegpt
     if "instruction" in row and ("output" in row or "response" in row):
         return _from_alpaca
     if "prompt" in row and ("completion" in row or "response" in row):
@@ -134,24 +134,24 @@ def _reader(row: Mapping[str, Any]) -> Callable[[Mapping[str, Any], str], Dialog
 
 
 def _from_messages(row: Mapping[str, Any], where: str) -> Dialog:
-    messages = [_openai_message(message) for message in row["messages"]]
-    tools = _tools(row)
+    messages = [openai_message(message) for message in row["messages"]]
+    tools = tools_of(row)
     try:
         return dialog_from_row({"id": row.get("id") or where, "messages": messages, "tools": tools}, where)
     except DataError as error:
-        raise _Fault("not a message", str(error).removeprefix(f"{where}, ")) from None
+        raise RowFault("not a message", str(error).removeprefix(f"{where}, ")) from None
 
 
-def _openai_message(message: Any) -> dict[str, Any]:
+def openai_message(message: Any) -> dict[str, Any]:
     """Return a message of OpenAI's form in ours: parts joined, calls flattened, arguments decoded. Ours goes through unchanged."""
     if not isinstance(message, Mapping):
-        raise _Fault("not a message", f"found {type(message).__name__}")
+        raise RowFault("not a message", f"found {type(message).__name__}")
     content = message.get("content")
     if isinstance(content, list):
         if any(not isinstance(part, Mapping) or part.get("type") != "text" for part in content):
-            raise _Fault("not only text", "a part of a message is no text")
+            raise RowFault("not only text", "a part of a message is no text")
         content = "".join(str(part.get("text", "")) for part in content)
-    calls = [_call(call.get("function", call), str(call.get("id") or "")) for call in message.get("tool_calls") or ()]
+    calls = [call_of(call.get("function", call), str(call.get("id") or "")) for call in message.get("tool_calls") or ()]
     result: dict[str, Any] = {"role": _OPENAI_ROLES.get(str(message.get("role")), message.get("role")), "content": content or ("" if calls else content)}
     if calls:
         result["tool_calls"] = [{"id": call.id, "name": call.name, "arguments": call.arguments} for call in calls]
@@ -160,19 +160,19 @@ def _openai_message(message: Any) -> dict[str, Any]:
     return result
 
 
-def _from_sharegpt(row: Mapping[str, Any], where: str) -> Dialog:
-    messages: list[Message] = _system(row)
+def from_sharegpt(row: Mapping[str, Any], where: str) -> Dialog:
+    messages: list[Message] = system_of(row)
     call_id: str | None = None
     for turn in row["conversations"]:
-        role = _SHAREGPT_ROLES.get(str(turn.get("from"))) if isinstance(turn, Mapping) else None
+        role = SHAREGPT_ROLES.get(str(turn.get("from"))) if isinstance(turn, Mapping) else None
         if role is None or not isinstance(turn.get("value"), str):
-            raise _Fault("not a message", f"found {str(turn)[:80]}")
+            raise RowFault("not a message", f"found {str(turn)[:80]}")
         if turn["from"] == "function_call":
             call_id = f"call_{len(messages)}"
-            messages.append(Message(role="assistant", content="", tool_calls=(_call(_json(turn["value"], "a function call"), call_id),)))
+            messages.append(Message(role="assistant", content="", tool_calls=(call_of(json_of(turn["value"], "a function call"), call_id),)))
         else:
             messages.append(Message(role=role, content=turn["value"], tool_call_id=call_id if role == "tool" else None))
-    return Dialog(id=str(row.get("id") or where), messages=tuple(messages), tools=tuple(_tools(row)))
+    return Dialog(id=str(row.get("id") or where), messages=tuple(messages), tools=tuple(tools_of(row)))
 
 
 def _from_alpaca(row: Mapping[str, Any], where: str) -> Dialog:
@@ -187,36 +187,36 @@ def _from_prompt(row: Mapping[str, Any], where: str) -> Dialog:
 
 
 def _from_turns(row: Mapping[str, Any], where: str, turns: Sequence[tuple[str, str]]) -> Dialog:
-    messages = _system(row)
+    messages = system_of(row)
     for user, assistant in turns:
         messages += [Message(role="user", content=user), Message(role="assistant", content=assistant)]
     return Dialog(id=str(row.get("id") or where), messages=tuple(messages))
 
 
-def _system(row: Mapping[str, Any]) -> list[Message]:
+def system_of(row: Mapping[str, Any]) -> list[Message]:
     return [Message(role="system", content=row["system"])] if isinstance(row.get("system"), str) and row["system"].strip() else []
 
 
-def _tools(row: Mapping[str, Any]) -> list[Any]:
+def tools_of(row: Mapping[str, Any]) -> list[Any]:
     tools = row.get("tools") or []
-    found = _json(tools, "tools") if isinstance(tools, str) else tools
+    found = json_of(tools, "tools") if isinstance(tools, str) else tools
     if not isinstance(found, list) or any(not isinstance(tool, Mapping) for tool in found):
-        raise _Fault("tools are no list of objects", str(found)[:80])
+        raise RowFault("tools are no list of objects", str(found)[:80])
     return found
 
 
-def _call(call: Any, call_id: str) -> ToolCall:
+def call_of(call: Any, call_id: str) -> ToolCall:
     if not isinstance(call, Mapping) or not isinstance(call.get("name"), str):
-        raise _Fault("a call without a name", str(call)[:80])
+        raise RowFault("a call without a name", str(call)[:80])
     arguments = call.get("arguments") or {}
-    decoded = _json(arguments, "arguments") if isinstance(arguments, str) else arguments
+    decoded = json_of(arguments, "arguments") if isinstance(arguments, str) else arguments
     if not isinstance(decoded, Mapping):
-        raise _Fault("arguments are no object", str(decoded)[:80])
+        raise RowFault("arguments are no object", str(decoded)[:80])
     return ToolCall(id=call_id, name=call["name"], arguments=decoded)
 
 
-def _json(text: str, what: str) -> Any:
+def json_of(text: str, what: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise _Fault(f"{what} is not JSON", f"{error.msg} in {text[:60]!r}") from None
+        raise RowFault(f"{what} is not JSON", f"{error.msg} in {text[:60]!r}") from None

@@ -41,6 +41,7 @@ MODULES = {
     "tokenize": "herdling.stages.tokenize",
     "pretrain": "herdling.stages.pretrain",
     "sft": "herdling.stages.sft",
+    "prepare_comparisons": "herdling.stages.prepare_comparisons",
     "collect": "herdling.stages.collect",
     "reward": "herdling.stages.reward",
     "evaluate": "herdling.stages.evaluate",
