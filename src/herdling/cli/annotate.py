@@ -180,7 +180,7 @@ def serve(store: Store, folder: Path, host: str, port: int, *, single_user: bool
         if not _is_loopback(host):
             print("Others can reach this address. Put it behind a server with https: without it, passwords cross the network readably.", file=sys.stderr)
         try:
-            uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5)).run(sockets=[listener])
+            uvicorn.Server(uvicorn.Config(app, log_level="warning", server_header=False, timeout_graceful_shutdown=5)).run(sockets=[listener])
         except KeyboardInterrupt:
             print("stopped; everything is saved", file=sys.stderr)
         finally:

@@ -17,6 +17,7 @@ from threading import Lock
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -39,10 +40,6 @@ _HEADERS = {
 }
 
 
-class TooLarge(Exception):
-    """A body longer than we read."""
-
-
 class Shield:
     """ASGI middleware: adds the headers, refuses bodies that are too long and changes that another site asks for."""
 
@@ -55,12 +52,10 @@ class Shield:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        started, read = False, 0
+        read = 0
 
         async def sending(message: Message) -> None:
-            nonlocal started
             if message["type"] == "http.response.start":
-                started = True
                 headers = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
                     headers[name] = value
@@ -72,21 +67,16 @@ class Shield:
             message = await receive()
             read += len(message.get("body", b""))
             if read > self.max_body_bytes:
-                raise TooLarge
+                raise HTTPException(413, _too_long(self.max_body_bytes))  # answered by the application's handler
             return message
 
-        refusal = self._refusal(scope)
-        try:
-            await (refusal or self.app)(scope, receiving, sending)
-        except TooLarge:
-            if not started:
-                await _too_large(self.max_body_bytes)(scope, receive, sending)
+        await (self._refusal(scope) or self.app)(scope, receiving, sending)
 
     def _refusal(self, scope: Scope) -> Response | None:
         headers = Headers(scope=scope)
         length = headers.get("content-length", "0")
         if not length.isdigit() or int(length) > self.max_body_bytes:
-            return _too_large(self.max_body_bytes)
+            return PlainTextResponse(_too_long(self.max_body_bytes), 413, headers={"Connection": "close"})
         if scope["method"] in _SAFE:
             return None
         origin = headers.get("origin")
@@ -96,8 +86,8 @@ class Shield:
         return None
 
 
-def _too_large(limit: int) -> Response:
-    return PlainTextResponse(f"More than {limit // 1024} KiB: too long to be taken.", 413, headers={"Connection": "close"})
+def _too_long(limit: int) -> str:
+    return f"More than {limit // 1024} KiB: too long to be taken."
 
 
 def csrf_token(cookie: str) -> str:
