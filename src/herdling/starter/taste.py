@@ -173,7 +173,7 @@ def compare(
         campaign=campaign,
         annotator=ANNOTATOR,
         simulated=True,
-        metadata={"gold": gold, "noisy_gap": judged.noisy_gap, "seed": seed, "group": question.group},
+        metadata={"gold": gold, "gold_temperature": annotator.temperature, "noisy_gap": judged.noisy_gap, "seed": seed, "group": question.group},
     )
 
 

@@ -1,0 +1,17 @@
+"""The recipe rewards-mini begins as the quickstart does, so that a finished quickstart's stages can be taken over."""
+
+from __future__ import annotations
+
+from herdling.base.decode import stable_settings
+from herdling.recipe import load_recipe
+from tests.architecture.test_reference import ROOT
+
+SHARED = ("prepare_data", "train_tokenizer", "tokenize", "pretrain", "sft")
+
+
+def test_its_first_stages_are_the_quickstarts_to_the_last_setting() -> None:
+    quickstart, rewards = (load_recipe(ROOT / "src" / "herdling" / "recipes" / f"{name}.toml") for name in ("quickstart", "rewards-mini"))
+    assert quickstart.seed == rewards.seed
+    for name in SHARED:
+        assert quickstart.stages[name].kind == rewards.stages[name].kind
+        assert stable_settings(quickstart.stages[name]) == stable_settings(rewards.stages[name])
