@@ -86,11 +86,11 @@ class Contestant:
 
 
 def heat(setting: Setting, python: str) -> tuple[float, str]:
-    """Return how fast one peer is alone, and its name."""
+    """Return how fast one contestant is alone, by its fastest step (others on the machine only ever add time), and its name."""
     runner = Contestant(setting, python)
     runner.run(1.0)
     runner.close()
-    return runner.tokens_per_second, runner.name
+    return TOKENS / min(runner.rounds[0]), runner.name
 
 
 def final(settings: list[tuple[Setting, str]], rounds: int) -> list[Contestant]:
@@ -112,7 +112,7 @@ def compare(config: LlamaConfig, length: int, pythons: dict[str, str], options: 
         made = base | {"who": who, "dtype": dtype, "compile": compile_it, "allocator": allocator}
         return made, pythons.get(who.split("-")[0], sys.executable)
 
-    dtypes = ("bfloat16",) if options.quick else ("float32", "bfloat16")
+    dtypes = options.dtypes.split(",")
     heats, best = {}, {}
     for allocator in (False, True):
         fields = [setting(who, dtype, allocator=allocator) for who in PEERS if who != "litgpt" or "litgpt" in pythons for dtype in dtypes]
@@ -165,9 +165,10 @@ def memory(pythons: dict[str, str]) -> dict[str, Any]:
 def main() -> None:
     """Run all and print one line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="one size and length, bfloat16 only, two rounds")
+    parser.add_argument("--quick", action="store_true", help="one size and length, two rounds")
     parser.add_argument("--sizes", default="1.3M,5M,15M,50M")
     parser.add_argument("--lengths", default="256,512")
+    parser.add_argument("--dtypes", default="float32,bfloat16", help="which run in the heats, for peers and ours alike")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--compiled-peer", action="store_true", help="the fastest peer also compiled, in the final")
     parser.add_argument("--no-memory", action="store_true", help="leave out the peak memory at 128,256 ids")
