@@ -104,7 +104,7 @@ def test_a_dialog_that_ends_with_the_user_has_nothing_to_score():
 
 def feed_of(count=10, objective="llama2", **changes):
     comparisons = [comparison(number, ("a key", "the dict", "an item"), rating="better", safe=(True, True, False)) for number in range(count)]
-    settings = {"batch_pairs": 4, "epochs": 2, "seed": 7, "context": 64, **changes}
+    settings = {"batch_pairs": 4, "epochs": 2, "seed": 7, "hidden_size": 32, **changes}
     return ComparisonFeed(encode(comparisons, objective)[0], **settings)
 
 
@@ -170,4 +170,4 @@ def test_another_seed_another_margin_or_other_texts_are_another_order_of_data():
 
 def test_nothing_to_train_on_is_an_error():
     with pytest.raises(DataError, match="no comparison is left"):
-        ComparisonFeed([], batch_pairs=4, epochs=1, seed=0, context=64)
+        ComparisonFeed([], batch_pairs=4, epochs=1, seed=0, hidden_size=32)

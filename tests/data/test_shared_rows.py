@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from herdling.data.shared_rows import SharedPrompt, lay_out, split_prompt
+from herdling.data.shared_rows import SharedPrompt, lay_out, row_length_for, split_prompt
 
 
 def shared(prompt, *responses):
@@ -36,6 +36,14 @@ def test_each_response_keeps_a_token_of_its_own():
     split = split_prompt([[1, 2], [1, 2, 3]], 3)
     assert split.prompt.tolist() == [1]
     assert (split.length, split.longest) == (4, 3)
+
+
+def test_rows_are_longer_where_they_are_filled_better_and_attention_costs_little():
+    assert row_length_for([10] * 8, 4, hidden_size=32) == 10
+    # Rows of 10 and of 12 hold one each, 120 and 144 positions; of 15 seven are needed (105), of 17 six (102): 10 + 7 and five times 7 + 7; of 20 to 40, 120.
+    assert row_length_for([10, *[7] * 11], 12, hidden_size=4096) == 17
+    # 12 D = 12: 120 * 22 = 2,640 for rows of 10, 105 * 27 = 2,835 for 15, 102 * 29 = 2,958 for 17.
+    assert row_length_for([10, *[7] * 11], 12, hidden_size=1) == 10
 
 
 def test_a_document_longer_than_a_row_is_our_own_mistake():

@@ -118,10 +118,10 @@ def test_a_step_on_shared_rows_is_the_step_on_repeated_prompts():
 
 def test_accumulation_over_micro_batches_is_the_whole_batch():
     wanted = ranked(documents() * 3)
-    feed = ComparisonFeed(wanted, batch_pairs=12, epochs=1, seed=0, context=64)
+    feed = ComparisonFeed(wanted, batch_pairs=12, epochs=1, seed=0, hidden_size=32)
     (batch,) = feed.batches(0)
     count = PairwiseReward().count(batch)
     parts = list(micro_batches(batch, 64))
     assert len(parts) == batch.input_ids.shape[0] > 3
     assert all(isinstance(part, RewardBatch) for part in parts)
-    torch.testing.assert_close(gradient_of(parts, count), gradient_of([batch], count), rtol=0, atol=1e-6)
+    torch.testing.assert_close(gradient_of(parts, count), gradient_of([batch], count), rtol=1e-6, atol=1e-6)  # some gradients are as large as 7

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.attention.flex_attention import create_mask
 
-from herdling.model.attention import self_attention
+from herdling.model.attention import flex_rule, self_attention
 from herdling.model.blockwise import BLOCK, SHORT
 from herdling.model.masks import document_mask, first_readable, hidden_interval
 
@@ -96,6 +97,15 @@ def test_the_operators_keep_their_promises_to_the_compiler():
     for hidden in (None, hidden_interval(first, gap)):
         results = torch.library.opcheck(torch.ops.herdling.attend.default, (q, k, v, first, hidden))
         assert set(results.values()) == {"SUCCESS"}
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_the_rule_for_flex_attention_is_the_mask(shared):
+    ids = document_rows(60)
+    responses = response_rows(ids) if shared else None
+    hidden = hidden_interval(ids, responses) if shared else None
+    found = create_mask(flex_rule(first_readable(ids), hidden), 2, None, 60, 60, device="cpu")
+    assert torch.equal(found, document_mask(ids, responses))
 
 
 @pytest.mark.gpu

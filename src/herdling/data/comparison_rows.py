@@ -25,7 +25,7 @@ from herdling.base.comparison_records import fault
 from herdling.base.errors import DataError, FormatError
 from herdling.base.ledger import Ledger
 from herdling.base.seeds import stream
-from herdling.data.shared_rows import SharedPrompt, lay_out, split_prompt
+from herdling.data.shared_rows import SharedPrompt, lay_out, row_length_for, split_prompt
 from herdling.types import Batch, Comparison, Dialog, Rating, RewardBatch
 
 if TYPE_CHECKING:
@@ -149,15 +149,15 @@ def encode_answers(dialogs: Sequence[Dialog], chat_format: ChatFormat) -> Shared
 
 
 class ComparisonFeed:
-    """A `Feed` over encoded comparisons for a number of epochs: for each step `batch_pairs` of them, as rows of `row_length` tokens."""
+    """A `Feed` over encoded comparisons for a number of epochs: for each step `batch_pairs` of them, in rows of one length."""
 
-    def __init__(self, comparisons: Sequence[RankedResponses], *, batch_pairs: int, epochs: int, seed: int, context: int, pad_id: int = 0) -> None:
+    def __init__(self, comparisons: Sequence[RankedResponses], *, batch_pairs: int, epochs: int, seed: int, hidden_size: int, pad_id: int = 0) -> None:
         if not comparisons:
             raise DataError("no comparison is left to train on")
         self.comparisons = comparisons
         self.batch_pairs, self.seed, self.pad_id = batch_pairs, seed, pad_id
-        # A prompt with all its responses may be longer than the context, which bounds a prompt with one.
-        self.row_length = max(context, *(one.shared.length for one in comparisons))
+        # May be more than the model's context, which bounds a prompt with one response.
+        self.row_length = row_length_for([one.shared.length for one in comparisons], batch_pairs, hidden_size)
         self.num_comparisons = len(comparisons) * epochs
         self.num_steps = -(-self.num_comparisons // batch_pairs)
         self.num_tokens = sum(one.shared.length for one in comparisons) * epochs

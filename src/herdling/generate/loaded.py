@@ -216,7 +216,8 @@ def _sampling(options: SamplingOptions) -> Sampling:
 def load(path: str | Path, *, tokenizer: str | Path | Tokenizer | None = None, device: str = "cpu", dtype: DtypeName | None = None) -> LoadedModel:
     """Load a model: a Hugging Face folder, a run's folder (its newest model), or a llama2.c `.bin` file.
 
-    `tokenizer` names one that does not lie beside the weights; `dtype` None keeps the type of the file.
+    `tokenizer` names one that does not lie beside the weights; `dtype` None keeps the type of the file, and takes float32
+    for a reward model.
 
     Raises:
         ModelError: no model there, or one whose weights and config do not fit.
@@ -229,7 +230,12 @@ def load(path: str | Path, *, tokenizer: str | Path | Tokenizer | None = None, d
     if path.is_file():
         return _load_file(path, tokenizer, device, kind)
     folder = model_in(path)
-    model = load_reward_model(folder, device=device, dtype=kind) if is_reward_model(folder) else load_model(folder, device=device, dtype=kind)
+    model: Llama | RewardModel
+    if is_reward_model(folder):
+        # bfloat16 would round the differences of scores, and what stands beside a dialog would move its score.
+        model = load_reward_model(folder, device=device, dtype=kind or torch.float32)
+    else:
+        model = load_model(folder, device=device, dtype=kind)
     chosen = _find_tokenizer(folder, tokenizer)
     chat = None
     if chosen is not None:

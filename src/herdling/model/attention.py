@@ -41,13 +41,19 @@ def _flex_attention(first: Tensor, hidden: Tensor | None) -> Attend:
     """
     from torch.nn.attention.flex_attention import create_block_mask
 
+    batch, length = first.shape
+    blocks = create_block_mask(flex_rule(first, hidden), batch, None, length, length, device=first.device)
+    return lambda layer, queries, keys, values: _compiled_flex()(queries, keys, values, block_mask=blocks, enable_gqa=True)
+
+
+def flex_rule(first: Tensor, hidden: Tensor | None) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
+    """Return the two intervals as flex attention wants them: (row, head, query, key) -> True where the query may read the key."""
+
     def may_read(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         own = (key <= query) & (key >= first[row, query])
         return own if hidden is None else own & ~((key >= hidden[row, query, 0]) & (key < hidden[row, query, 1]))
 
-    batch, length = first.shape
-    blocks = create_block_mask(may_read, batch, None, length, length, device=first.device)
-    return lambda layer, queries, keys, values: _compiled_flex()(queries, keys, values, block_mask=blocks, enable_gqa=True)
+    return may_read
 
 
 @cache

@@ -91,9 +91,14 @@ class Reward:
         drawn = self._draw(run, seed, ledger)
         encoded = encode_comparisons(drawn, chat.chat_format, ledger, context=context, objective=self.objective, margins=margins)
         ledger.check(self.max_dropped_share, harmless=(NOT_CLEAR,))
-        pad_id = chat.tokenizer.pad_id
-        batch_pairs = self.batch_pairs or size.batch_pairs
-        feed = ComparisonFeed(encoded, batch_pairs=batch_pairs, epochs=self.epochs, seed=seed, context=context, pad_id=pad_id)
+        feed = ComparisonFeed(
+            encoded,
+            batch_pairs=self.batch_pairs or size.batch_pairs,
+            epochs=self.epochs,
+            seed=seed,
+            hidden_size=chat.config.hidden_size,
+            pad_id=chat.tokenizer.pad_id,
+        )
         # The schedule counts positions: a step's rows on average. Warm-up and decay follow the steps, whose true sizes differ a little.
         positions = -(-feed.num_tokens // (feed.num_steps * feed.row_length)) * feed.row_length
         schedule = plan_schedule(

@@ -1,0 +1,183 @@
+"""Steps of reward-model training in pairs a second: prompts shared against repeated, and against TRL's `RewardTrainer`, in the same run. Prints one JSON line.
+
+    python benchmarks/bench_reward.py [--quick] [--sizes 1.3M,5M] [--pairs 16] [--prompt 160] [--trl-python PATH] [--write FILE]
+
+Each contestant is a process of its own (`reward_worker.py`) on all cores, with the dial's shapes and the same pairs: a prompt four times as long as each of
+its two responses on average; lengths are `equal`, or `mixed` (uniform from half to one and a half of that). Repeated prompts are packed as shared ones are,
+in rows of their own best length, so that the difference is the sharing alone; TRL pads to the longest of the batch, as it does. Heats: float32 and bfloat16
+(TRL: autocast, its own default), TRL also with our allocator setting, gradient checkpointing off; the final is between the faster ones, in turn, and a ratio
+is the median over rounds. Ours clips and keeps float32 masters beside bfloat16 weights. TRL needs an environment of its own: name its Python, or it is left
+out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from machine import machine_facts
+
+from herdling.base.decode import encode
+from herdling.base.seeds import stream
+from herdling.base.units import parse_count
+from herdling.model.dial import dial
+from herdling.model.precision import num_cores
+
+WORKER = Path(__file__).with_name("reward_worker.py")
+END = 2
+Setting = dict[str, Any]
+
+
+@dataclass
+class Contestant:
+    """A running worker, and the seconds of its steps, one list a round."""
+
+    setting: Setting
+    python: str
+    rounds: list[list[float]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        command = [self.python, str(WORKER), json.dumps(self.setting)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.facts = self._answer()
+        self._run(1)
+        self.second = self.rounds.pop()[0]
+
+    def _answer(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if line.startswith("{"):  # TRL's trainer prints beside
+                try:
+                    answer: dict[str, Any] = json.loads(line)
+                except ValueError:
+                    continue
+                return answer
+        assert self.process.stderr is not None
+        raise RuntimeError(f"{self.name} ended with code {self.process.wait()}: {self.process.stderr.read()[-2000:]}")
+
+    def _run(self, steps: int) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{steps}\n")
+        self.process.stdin.flush()
+        answer = self._answer()
+        self.rounds.append(answer["seconds"])
+        self.facts["peak_rss_mib"] = answer["peak_rss_mib"]
+
+    def run(self, seconds: float) -> None:
+        """Run a round of about this many seconds, at least two steps."""
+        known = statistics.median(self.rounds[-1]) if self.rounds else self.second
+        self._run(max(2, round(seconds / known)))
+
+    def close(self) -> None:
+        """End the worker."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+
+    @property
+    def pairs_per_second(self) -> float:
+        """The median over rounds of each round's median."""
+        return len(self.setting["pairs"]) / statistics.median(statistics.median(times) for times in self.rounds)
+
+    @property
+    def name(self) -> str:
+        """What it is, in words."""
+        return " ".join(part for part in (self.setting["who"], self.setting["dtype"], "allocator" * self.setting["allocator"]) if part)
+
+
+def draw_pairs(count: int, prompt: int, *, mixed: bool) -> list[list[list[int]]]:
+    """Return pairs of random ids, prompts four times as long as responses."""
+    chance = stream(0, "bench reward", int(mixed))
+
+    def ids(mean: int) -> list[int]:
+        length = int(chance.integers(mean // 2, mean + mean // 2 + 1)) if mixed else mean
+        return [int(token) for token in chance.integers(3, 4096, length)]
+
+    return [[ids(prompt), [*ids(prompt // 4 - 1), END], [*ids(prompt // 4 - 1), END]] for _ in range(count)]
+
+
+def fastest(settings: list[Setting], python: str) -> tuple[Setting, dict[str, int]]:
+    """Return which of these is the fastest alone, and the pairs a second of all."""
+    speeds = {}
+    for number, setting in enumerate(settings):
+        runner = Contestant(setting, python)
+        runner.run(1.0)
+        runner.close()
+        speeds[number] = (runner.pairs_per_second, runner.name)
+    best = max(speeds, key=lambda number: speeds[number][0])
+    return settings[best], {name: round(speed, 1) for speed, name in speeds.values()}
+
+
+def compare(size: str, mixed: bool, options: argparse.Namespace) -> dict[str, Any]:
+    """Heats and final for one size and one kind of lengths."""
+    config = dial(parse_count(size, where="--sizes"), vocab_size=4096, sequence_length=512).config
+    pairs = draw_pairs(options.pairs, options.prompt, mixed=mixed)
+    base = {"shape": encode(config), "pairs": pairs, "threads": num_cores()}
+    fields = {
+        "herdling-shared": (sys.executable, (True,)),
+        "herdling-separate": (sys.executable, (True,)),
+        **({"trl": (options.trl_python, (False, True))} if options.trl_python else {}),
+    }
+    finalists, heats = [], {}
+    for who, (python, allocators) in fields.items():
+        dtypes = ("bfloat16",) if options.quick else ("float32", "bfloat16")
+        best, speeds = fastest([base | {"who": who, "dtype": dtype, "allocator": on} for dtype in dtypes for on in allocators], python)
+        heats |= speeds
+        finalists.append((best, python))
+    runners = [Contestant(setting, python) for setting, python in finalists]
+    for _ in range(2 if options.quick else options.rounds):
+        for runner in runners:
+            runner.run(1.5)
+    for runner in runners:
+        runner.close()
+    ours = runners[0]
+    ratios = {
+        f"{ours.name} / {peer.name}": round(
+            statistics.median(statistics.median(theirs) / statistics.median(own) for theirs, own in zip(peer.rounds, ours.rounds, strict=True)), 2
+        )
+        for peer in runners[1:]
+    }
+    final = {runner.name: {"pairs_per_second": round(runner.pairs_per_second, 1), "peak_rss_mib": round(runner.facts["peak_rss_mib"])} for runner in runners}
+    tokens = {
+        "shared": sum(len(part) for pair in pairs for part in pair),
+        "repeated": sum(2 * len(pair[0]) + len(pair[1]) + len(pair[2]) for pair in pairs),
+        "padded_to_longest": 2 * len(pairs) * max(len(pair[0]) + max(len(pair[1]), len(pair[2])) for pair in pairs),
+    }
+    lengths = "mixed" if mixed else "equal"
+    return {"size": size, "parameters": config.num_parameters(), "lengths": lengths, "tokens": tokens, "heats": heats, "final": final, "ratios": ratios}
+
+
+def main() -> None:
+    """Run all and print one line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="bfloat16 only, two rounds")
+    parser.add_argument("--sizes", default="1.3M,5M")
+    parser.add_argument("--lengths", default="equal,mixed")
+    parser.add_argument("--pairs", type=int, default=16)
+    parser.add_argument("--prompt", type=int, default=160, help="tokens of a prompt; a response has a quarter")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--trl-python", help="the Python of an environment with trl")
+    parser.add_argument("--write", type=Path)
+    options = parser.parse_args()
+    facts = machine_facts("torch", "herdling")
+    facts |= {"threads": num_cores(), "pairs_in_a_step": options.pairs, "prompt_tokens": options.prompt, "response_tokens": options.prompt // 4}
+    if options.trl_python:
+        code = "from importlib.metadata import version as v; print(*map(v, ('trl', 'transformers', 'torch', 'accelerate')))"
+        found = subprocess.run([options.trl_python, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+        facts["versions"] |= {f"peer {name}": number for name, number in zip(("trl", "transformers", "torch", "accelerate"), found, strict=True)}
+    results = [compare(size, lengths == "mixed", options) for size in options.sizes.split(",") for lengths in options.lengths.split(",")]
+    line = json.dumps({"benchmark": "reward", "command": " ".join(sys.argv), **facts, "results": results})
+    print(line)
+    if options.write:
+        options.write.parent.mkdir(parents=True, exist_ok=True)
+        options.write.write_text(line + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
