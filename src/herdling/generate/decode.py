@@ -31,6 +31,7 @@ MAX_PARAMETERS = 200_000_000
 ONE_THREAD_PARAMETERS = 3_000_000
 # The residual stream is widened by one cache line, so that its rows stay aligned; the first added column holds RMSNorm's epsilon.
 _PADDING = 16
+_silu = torch.ops.aten.silu_.default
 
 
 @torch.inference_mode()
@@ -141,12 +142,14 @@ class Decoder:
         self.keys = torch.zeros(*shape, config.head_dim, capacity)
         self.values = torch.zeros(*shape, capacity, config.head_dim)
         self.bias = torch.zeros(len(lengths), 1, 1, capacity)
+        # RoPE's pairs (i, i + head_dim/2) become neighbours, as in the weights.
+        keys = torch.stack(cache.keys).unflatten(-1, (2, -1)).transpose(-1, -2).flatten(-2).transpose(-1, -2)
+        values = torch.stack(cache.values)
         for row, length in enumerate(lengths):
-            taken = slice(self.slot - length, self.slot)
-            keys = torch.stack([layer[row, :, :length] for layer in cache.keys]).float()
-            self.keys[:, row, :, :, taken] = keys.unflatten(-1, (2, -1)).transpose(-1, -2).flatten(-2).transpose(-1, -2)
-            self.values[:, row, :, taken] = torch.stack([layer[row, :, :length] for layer in cache.values])
-            self.bias[row, ..., : self.slot - length] = float("-inf")
+            empty = self.slot - length
+            self.keys[:, row, ..., empty : self.slot] = keys[:, row, ..., :length]
+            self.values[:, row, :, empty : self.slot] = values[:, row, :, :length]
+            self.bias[row, ..., :empty] = float("-inf")
         self._make_buffers()
         return logits
 
@@ -178,6 +181,8 @@ class Decoder:
         self.new_queries = joined[:, :heads].unflatten(1, (kv_heads, -1))
         self.queries = torch.empty(rows * kv_heads, heads // kv_heads, width)
         self.mixed = torch.empty(rows * kv_heads, heads // kv_heads, width)
+        self.mixed_rows = self.mixed.view(rows, -1)
+        self.queries_by_row = self.queries.view_as(self.new_queries)
         self.gate_up = torch.empty(rows, 2 * config.intermediate_size)
         self.gate, self.up = self.gate_up.chunk(2, dim=1)
         self.is_padded = bool((self.bias != 0).any())
@@ -211,7 +216,7 @@ class Decoder:
             layer.o.add(self._attend(k, v, bias), self.stream)
             self._normalise()
             layer.gate_up.write(self.normed, self.gate_up)
-            torch.ops.aten.silu_(self.gate).mul_(self.up)
+            _silu(self.gate).mul_(self.up)
             layer.down.add(self.gate, self.stream)
         self._normalise()
         self.slot += 1
@@ -227,10 +232,9 @@ class Decoder:
 
     def _attend(self, keys: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:
         """Return the mixed values `[B, H * head_dim]`, for keys `[B * H_kv, head_dim, S]` and values `[B * H_kv, S, head_dim]`."""
-        rows = self.norm.shape[0]
-        self.queries.view_as(self.new_queries).copy_(self.new_queries)
+        self.queries_by_row.copy_(self.new_queries)
         scores = torch.bmm(self.queries, keys)
         if bias is not None:
-            scores.view(rows, -1, *scores.shape[1:]).add_(bias)
+            scores.view(len(bias), -1, *scores.shape[1:]).add_(bias)
         torch.bmm(torch.softmax(scores, dim=-1), values, out=self.mixed)
-        return self.mixed.view(rows, -1)
+        return self.mixed_rows
