@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -21,9 +21,9 @@ from herdling.base.artifact import remove, write_json_atomic
 from herdling.base.comparison_records import comparison_from_row, comparison_to_row, fault, write_comparisons
 from herdling.base.errors import DataError, SettingsError, Stopped
 from herdling.base.ledger import Ledger
-from herdling.base.records import dialog_from_row, read_jsonl
 from herdling.base.seeds import stream, stream_seed
 from herdling.stages.registry import DataInput, ModelInput, StageRun, stage
+from herdling.stages.sft import dialogs_of
 from herdling.starter.taste import AnnotatorConfig, bayes_limit, compare
 from herdling.types import Campaign, Comparison, Completion, Dialog, Question, Sampling
 
@@ -77,7 +77,7 @@ class Collect:
 
         run.check_tokenizers()
         asking = self._asking(run)
-        dialogs = list(_train_dialogs(run.input(self.data)))
+        dialogs = list(dialogs_of(run.input(self.data), "train"))
         dealt = scripts(dialogs, self.campaign, adversarial_share=self.adversarial_share, seed=stream_seed(run.seed, run.name))
         ledger, kept = Ledger(run.name), []
         run.progress.begin(self.num_comparisons, "comparisons")
@@ -292,9 +292,3 @@ def _read_chunk(path: Path, ledger: Ledger) -> list[Comparison]:
     for name, amount in row["counts"].items():
         ledger.count(name, amount)
     return [comparison_from_row(one, str(path)) for one in row["kept"]]
-
-
-def _train_dialogs(folder: Path) -> Iterator[Dialog]:
-    path = folder / "dialogs" / "train.jsonl"
-    for number, row in read_jsonl(path):
-        yield dialog_from_row(row, f"{path}, line {number:,}")
