@@ -18,7 +18,8 @@ import statistics
 import sys
 import sysconfig
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,16 +64,26 @@ def tiktoken_ways(ours: TiktokenTokenizer, cores: int) -> Ways:
     }
 
 
-def sentencepiece_ways(warm: SentencePieceTokenizer, cold: SentencePieceTokenizer, second: SentencePieceTokenizer, cores: int) -> Ways:
-    """Return our ways to encode texts, and the bare library's."""
+def sentencepiece_ways(warm: SentencePieceTokenizer, cold: Sequence[SentencePieceTokenizer], cores: int) -> Ways:
+    """Return our ways to encode texts, and the bare library's. Each of our cold ways has a tokenizer of its own, so that none warms another."""
     bare = sentencepiece.SentencePieceProcessor(model_proto=warm.model)
+    one, two, three = cold
     return {
-        "ours: encode, cold": lambda texts: [cold.encode(text) for text in texts],
-        "ours: encode_batch, cold": lambda texts: second.encode_batch(texts),
-        "ours: encode, warm": lambda texts: [warm.encode(text) for text in texts],
+        "ours: encode, cold": lambda texts: [one.encode(text) for text in texts],
+        "ours: encode_batch, cold": lambda texts: two.encode_batch(texts, threads=1),
+        f"ours: encode_batch, {cores} threads, cold": lambda texts: three.encode_batch(texts, threads=cores),
+        "ours: encode_batch, warm": lambda texts: warm.encode_batch(texts, threads=1),
         "peer: encode": lambda texts: [bare.encode(text) for text in texts],
+        "peer: encode_as_numpy": lambda texts: bare.encode_as_numpy(texts, num_threads=1),
         f"peer: encode, {cores} threads": lambda texts: bare.encode(texts, num_threads=cores),
+        f"peer: encode_as_numpy, {cores} threads": lambda texts: bare.encode_as_numpy(texts, num_threads=cores),
     }
+
+
+def forget(tokenizers: Sequence[SentencePieceTokenizer]) -> None:
+    """Make tokenizers cold."""
+    for tokenizer in tokenizers:
+        tokenizer.forget()
 
 
 def check(ways: Ways, texts: list[str]) -> Ways:
@@ -131,9 +142,9 @@ def main() -> None:
             if isinstance(tokenizer, TiktokenTokenizer):
                 measured = measure(check(tiktoken_ways(tokenizer, cores), texts), texts, options.rounds, lambda: None)
             else:
-                cold, second = SentencePieceTokenizer(tokenizer.model), SentencePieceTokenizer(tokenizer.model)
-                ways = sentencepiece_ways(tokenizer, cold, second, cores)
-                measured = measure(check(ways, texts), texts, options.rounds, lambda one=cold, two=second: (one.forget(), two.forget()))  # type: ignore[misc]
+                cold = [SentencePieceTokenizer(tokenizer.model) for _ in range(3)]
+                ways = check(sentencepiece_ways(tokenizer, cold, cores), texts)
+                measured = measure(ways, texts, options.rounds, partial(forget, cold))
             facts = {"family": family, "vocab_size": tokenizer.vocab_size, "texts": shape, "documents": len(texts)}
             results.append({**facts, "megabytes": round(sum(len(text.encode()) for text in texts) / 1e6, 2), "load_seconds": round(seconds, 3), **measured})
     line = {"benchmark": "tokenizers", "command": "python benchmarks/bench_tokenizers.py", "rounds": options.rounds, "cores": cores, "results": results,

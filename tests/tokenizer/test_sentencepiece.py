@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import inspect
+from pathlib import Path
+from typing import Any
 
 import pytest
 import sentencepiece
@@ -33,6 +35,28 @@ def test_any_ids_decode_as_the_library_decodes_them(llama2: SentencePieceTokeniz
 def test_real_text_has_the_librarys_ids(llama2: SentencePieceTokenizer, library: sentencepiece.SentencePieceProcessor) -> None:
     text = inspect.getsource(inspect)
     assert llama2.encode(text) == library.encode(text)
+
+
+def test_new_words_met_by_many_threads_have_the_librarys_ids(llama2: SentencePieceTokenizer, library: sentencepiece.SentencePieceProcessor) -> None:
+    texts = inspect.getsource(inspect).split("\n\n") + [f" {number}  x{number} \n\n  y" for number in range(2 * ours._WORDS_A_CALL * ours._CALLS_FOR_THREADS)]
+    for threads in (1, 3):
+        llama2.forget()
+        assert [ids.tolist() for ids in llama2.encode_batch(texts, threads)] == library.encode(texts)
+
+
+def test_a_typed_u2581_joins_what_a_space_would_in_a_file_that_takes_it_for_one(tmp_path: Path) -> None:
+    name = str(tmp_path / "model")
+    options: dict[str, Any] = {"model_type": "bpe", "vocab_size": 400, "byte_fallback": True, "normalization_rule_name": "identity", "remove_extra_whitespaces": False}
+    source = iter(inspect.getsource(inspect).splitlines())
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=source, model_prefix=name, allow_whitespace_only_pieces=True, split_by_whitespace=True, minloglevel=2, **options
+    )
+    tokenizer = SentencePieceTokenizer(Path(f"{name}.model").read_bytes())
+    library = sentencepiece.SentencePieceProcessor(model_proto=tokenizer.model)
+    texts = ["a▁ if", "a ▁if", "if▁▁", "▁ ▁  ▁def▁", "  ", "def if\n    def", "▁\n ▁"]
+    assert tokenizer.rule == "identity"
+    assert [tokenizer.encode(text) for text in texts] == library.encode(texts)
+    assert [ids.tolist() for ids in tokenizer.encode_batch(texts)] == library.encode(texts)
 
 
 def test_remembered_words_are_forgotten_before_they_fill_the_memory(llama2: SentencePieceTokenizer) -> None:

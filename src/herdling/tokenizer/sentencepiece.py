@@ -4,8 +4,8 @@ Reads a SentencePiece `.model` file that does not rewrite text, as Meta's does n
 before each text and taken away when decoding. In Meta's file a U+2581 typed by a user therefore comes back as a space, and its ids must stay so; files
 trained here carry a rule that keeps it apart (see `ESCAPES`), and every text comes back as it was.
 
-Speed: no piece reaches from a non-space into a following space or across a line break, so words are encoded one by one, exactly, and remembered: several
-times the library's speed on real text (`benchmarks/bench_tokenizers.py`). A file with other pieces is encoded by the library alone.
+Speed: no piece reaches from a non-space into a following space, so words are encoded one by one, exactly, and remembered; the library's own threads meet the
+new ones (`benchmarks/bench_tokenizers.py`). A file with other pieces is encoded by the library alone, and so is a text with a U+2581 where that is a space.
 """
 
 from __future__ import annotations
@@ -35,63 +35,58 @@ CHARSMAP, DUMMY_PREFIX, EXTRA_SPACES, RULE_FILE = 2, 3, 4, 6
 # Protocol buffers merge a message that appears twice, the later field wins: this turns the added space off.
 _NO_DUMMY_PREFIX = bytes([NORMALIZER << 3 | 2, 2, DUMMY_PREFIX << 3, 0])
 
-_WORDS = re.compile(f"[ {SPACE}]*[^ {SPACE}\n]+|[ {SPACE}]+|\n+")
-_CROSSING = re.compile(f"[^{SPACE}]{SPACE}|\n.|.\n", re.DOTALL)
+_WORDS = re.compile(" *[^ ]+| +")
+_CROSSING = re.compile(f"[^{SPACE}]{SPACE}", re.DOTALL)
 _MAX_SIZE = 64 << 20
 _ENTRY = 200  # bytes that a remembered word takes beside its characters, about
-_WORDS_A_CALL = 64
-_CALLS_FOR_THREADS = 16
+_WORDS_A_CALL = 32
+_CALLS_FOR_THREADS = 32
 _CHARACTERS_A_TURN = 400_000
 
 
 class _Words:
-    """Encodes words and remembers them, up to some 60 MB; then it starts anew, and real text refills it in a moment."""
+    """Encodes words and remembers them, up to some 60 MB; then it starts anew, and real text refills it in a moment.
 
-    def __init__(self, library: Any) -> None:
+    A word's ids are kept as the bytes of uint32, so that a text is one join of bytes and no id becomes a Python number.
+    """
+
+    def __init__(self, library: Any, pieces: Sequence[str]) -> None:
         self._library = library
-        (self._line_end,) = library.encode_as_ids("\n")
+        self._begins_with_space = np.array([piece.startswith(SPACE) for piece in pieces])
+        self._ends_with_space = np.array([piece.endswith(SPACE) for piece in pieces])
         self.forget()
 
     def forget(self) -> None:
         """Start anew. With another dictionary, because a thread in the middle of a text holds the old one."""
-        self.known: dict[str, tuple[int, ...]] = {}
+        self.known: dict[str, bytes] = {}
         self._size = 0
 
-    def encode(self, texts: Iterable[Sequence[str]]) -> list[list[int]]:
+    def encode(self, texts: Sequence[Sequence[str]], threads: int) -> list[Ids]:
         """Return the ids of texts, each given as its words. Raises `UnicodeEncodeError` for a lone surrogate."""
         known = self.known
-        try:
-            return [_join(known, words) for words in texts]
-        except KeyError:
-            new = {word for words in texts for word in words if word not in known}
-            known.update(self._meet(new))
+        if new := set().union(*texts).difference(known):
+            known.update(self._meet(new, threads))
             self._size += sum(map(len, new)) + _ENTRY * len(new)
             if self._size > _MAX_SIZE:
                 self.forget()
-            return [_join(known, words) for words in texts]
+        return [np.frombuffer(bytearray().join(map(known.__getitem__, words)), dtype=np.uint32) for words in texts]
 
-    def _meet(self, words: set[str]) -> dict[str, tuple[int, ...]]:
-        """Encode words. Joined to lines, which do not touch each other, many share a call; the library's threads are worth waking for very many."""
-        met = {word: tuple(self._library.encode_as_ids(word)) for word in words if word[0] == "\n"}
-        lines = [word for word in words if word[0] != "\n"]
-        parts = [lines[start : start + _WORDS_A_CALL] for start in range(0, len(lines), _WORDS_A_CALL)]
-        calls = ["\n".join([*part, ""]).encode() for part in parts]
-        threads = num_cores() if len(calls) >= _CALLS_FOR_THREADS else 1
-        found = self._library.encode(calls, num_threads=threads) if threads > 1 else map(self._library.encode_as_ids, calls)
+    def _meet(self, words: set[str], threads: int) -> dict[str, bytes]:
+        """Encode words. Many share a call, joined as a text that is cut again where a space follows a non-space."""
+        joined = [word for word in words if word[0] == " " != word[-1]]
+        met = {word: self._library.encode_as_numpy(word.encode()).tobytes() for word in words if not word[0] == " " != word[-1]}
+        parts = [joined[start : start + _WORDS_A_CALL] for start in range(0, len(joined), _WORDS_A_CALL)]
+        calls = ["".join(part).encode() for part in parts]
+        many = threads > 1 and len(calls) >= _CALLS_FOR_THREADS  # waking threads costs more than a few calls
+        found = self._library.encode_as_numpy(calls, num_threads=threads) if many else map(self._library.encode_as_numpy, calls)
         for part, ids in zip(parts, found, strict=True):
-            place = 0
-            for word in part:
-                end = ids.index(self._line_end, place)
-                met[word] = tuple(ids[place:end])
-                place = end + 1
+            data = ids.tobytes()
+            cuts = np.flatnonzero(self._begins_with_space[ids[1:]] & ~self._ends_with_space[ids[:-1]]) + 1
+            start = 0
+            for word, end in zip(part, [*(ids.itemsize * cuts).tolist(), len(data)], strict=True):
+                met[word] = data[start:end]
+                start = end
         return met
-
-
-def _join(known: Mapping[str, tuple[int, ...]], words: Sequence[str]) -> list[int]:
-    ids: list[int] = []
-    for found in map(known.__getitem__, words):
-        ids += found
-    return ids
 
 
 class SentencePieceTokenizer:
@@ -119,7 +114,7 @@ class SentencePieceTokenizer:
         self._byte_ids = [library.piece_to_id(f"<0x{byte:02X}>") for byte in range(256)]
         self._check(specification, where)
         by_words = self.rule != "trimmed" and not any(map(_CROSSING.search, self._pieces))
-        self._words = _Words(self._inner) if by_words else None
+        self._words = _Words(self._inner, self._pieces) if by_words else None
 
     def _check(self, specification: Mapping[int, Any], where: str) -> None:
         if not all(self._library.is_byte(index) for index in self._byte_ids):
@@ -175,10 +170,15 @@ class SentencePieceTokenizer:
 
     def _encode_inner(self, text: str) -> list[int]:
         """Encode text as it stands, without a space before it."""
-        if self._words is None:
+        if self._words is None or self._spaces_typed(text):
             library = self._library if self.rule == "trimmed" else self._inner  # trimming would take our own space away
             return list(library.encode_as_ids(text.encode()))
-        return self._words.encode([_WORDS.findall(text)])[0]
+        ids: list[int] = self._words.encode([_WORDS.findall(text)], num_cores())[0].tolist()
+        return ids
+
+    def _spaces_typed(self, text: str) -> bool:
+        """True if text holds a U+2581 that is no other than a space to this file, and would make words of other lengths."""
+        return self.rule == "identity" and SPACE in text
 
     def forget(self) -> None:
         """Drop the words remembered so far; encoding meets them anew."""
@@ -186,7 +186,6 @@ class SentencePieceTokenizer:
             self._words.forget()
 
     def encode_batch(self, texts: Sequence[str], threads: int | None = None) -> list[Ids]:
-        # One thread: remembered words are several times faster than the library's threads, and Python runs them one at a time.
         arrays: list[Ids] = []
         turn: list[str] = []
         size = 0
@@ -194,18 +193,18 @@ class SentencePieceTokenizer:
             turn.append(text)
             size += len(text)
             if size > _CHARACTERS_A_TURN or index == len(texts) - 1:
-                arrays += [np.array(ids, dtype=np.uint32) for ids in self._encode_turn(turn)]
+                arrays += self._encode_turn(turn, threads or num_cores())
                 turn, size = [], 0
         return arrays
 
-    def _encode_turn(self, texts: Sequence[str]) -> list[list[int]]:
-        """Encode some texts together, so that their new words are met in few calls."""
-        if self._words is None:
-            return [self.encode(text) for text in texts]
-        try:
-            return self._words.encode([_WORDS.findall(f" {text}") if text else [] for text in texts])
-        except UnicodeEncodeError:
-            return [self.encode(text) for text in texts]
+    def _encode_turn(self, texts: Sequence[str], threads: int) -> list[Ids]:
+        """Encode some texts together, so that their new words are met by the library's threads, all at once."""
+        if self._words is not None and not any(map(self._spaces_typed, texts)):
+            try:
+                return self._words.encode([_WORDS.findall(f" {text}") if text else [] for text in texts], threads)
+            except UnicodeEncodeError:
+                pass  # one by one, to name the place or to cut raw bytes out
+        return [np.array(self.encode(text), dtype=np.uint32) for text in texts]
 
     def encode_parts(self, parts: Sequence[str]) -> tuple[list[int], list[int]]:
         if self.rule == "trimmed":
