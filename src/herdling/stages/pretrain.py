@@ -6,8 +6,9 @@ Reads token shards and their tokenizer; writes a model folder (Hugging Face's fo
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import field
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
@@ -20,6 +21,14 @@ from herdling.base.units import parse_count
 from herdling.model.config import LlamaConfig
 from herdling.stages.registry import StageRun, TokenizerInput, TokensInput, stage
 from herdling.train.config import LoopConfig, OptimizerConfig, ScheduleConfig
+
+if TYPE_CHECKING:
+    from herdling.data.packing import TokenRows
+    from herdling.data.token_shards import TokenShards
+    from herdling.model.precision import Device
+    from herdling.model.transformer import Llama
+    from herdling.tokenizer.base import Tokenizer
+    from herdling.train.schedule import Schedule
 
 SAMPLE_TOKENS = 24
 
@@ -60,58 +69,63 @@ class Pretrain:
     def run(self, run: StageRun) -> None:
         """Lay out the run, train, save."""
         from herdling.checkpoint.huggingface import save_model
-        from herdling.data.mixture import Mixture, mixture_report, plan_mixture
+        from herdling.data.mixture import Mixture, plan_mixture
         from herdling.data.packing import TokenRows
         from herdling.data.token_shards import has_tokens, open_shards
-        from herdling.evals.likelihood import likelihood
-        from herdling.generate.loaded import load
         from herdling.model.transformer import Llama
         from herdling.tokenizer import load_tokenizer
-        from herdling.train.feed import ScheduledFeed
-        from herdling.train.losses import NextToken
         from herdling.train.schedule import plan_schedule
         from herdling.train.size import check_context, size_of
-        from herdling.train.start import settle_device, train_llama
+        from herdling.train.start import settle_device
 
         where, seed = f"stages.{run.name}", stream_seed(run.seed, run.name)
-        tokenizer = load_tokenizer(run.input(self.tokenizer))
+        tokenizer, texts = load_tokenizer(run.input(self.tokenizer)), run.input(self.tokens)
         run.record(tokenizer=tokenizer.fingerprint)
-        train = open_shards(run.input(self.tokens), "train", tokenizer=tokenizer.fingerprint)
-        held_out = {}
-        if has_tokens(run.input(self.tokens), "validation"):
-            held_out = open_shards(run.input(self.tokens), "validation", tokenizer=tokenizer.fingerprint)
+        train = open_shards(texts, "train", tokenizer=tokenizer.fingerprint)
+        held_out = open_shards(texts, "validation", tokenizer=tokenizer.fingerprint) if has_tokens(texts, "validation") else {}
 
         size = size_of(self.size, vocab_size=tokenizer.vocab_size, config=self.model, where=where)
         num_tokens = parse_count(self.num_tokens or size.num_tokens, where=f"{where}.num_tokens")
         schedule = plan_schedule(self.schedule, num_tokens=num_tokens, batch=self.batch or size.batch, sequence_length=self.sequence_length, where=where)
         check_context(size.config, max(phase.sequence_length for phase in schedule.phases), where)
-        plans = plan_mixture(
-            {name: shards.num_tokens for name, shards in train.items()},
-            self.sources,
-            total_tokens=schedule.num_tokens,
-            max_epochs=self.max_epochs,
-            where=f"{where}.sources",
-        )
+        held = {name: shards.num_tokens for name, shards in train.items()}
+        plans = plan_mixture(held, self.sources, total_tokens=schedule.num_tokens, max_epochs=self.max_epochs, where=f"{where}.sources")
 
         def rows(length: int) -> TokenRows:
             mixture = Mixture(plans, num_rows=-(-schedule.num_tokens // length), seed=seed)
             return TokenRows(train, mixture, sequence_length=length, seed=seed)
 
+        device = settle_device(self.loop, run.folder)
+        model = Llama(size.config)
+        model.init_weights(stream_seed(seed, "weights"))
+        trained = self._train(run, model, rows, schedule, self.optimizer.lr or size.lr, device, held_out)
+        run.summary |= {"parameters": size.config.num_parameters(), **trained}
+        save_model(run.folder, model, tokenizer)
+
+        _write_ledger(run, rows(schedule.phases[-1].sequence_length))
+        _write_samples(run, tokenizer, held_out or train)
+        remove(run.folder / "checkpoints")
+
+    def _train(
+        self, run: StageRun, model: Llama, rows: Callable[[int], TokenRows], schedule: Schedule, lr: float, device: Device, held_out: Mapping[str, TokenShards]
+    ) -> dict[str, Any]:
+        """Predict the next token, in rows as long as the schedule says; measure bits per byte of each held-out source on the way."""
+        from herdling.evals.likelihood import likelihood
+        from herdling.train.feed import ScheduledFeed
+        from herdling.train.losses import NextToken
+        from herdling.train.start import train_llama
+
         def validate() -> dict[str, float]:
             window, limit = schedule.phases[-1].sequence_length, self.validation_tokens
             return {name: likelihood(model, shards, window=window, max_tokens=limit).bits_per_byte for name, shards in held_out.items()}
 
-        device = settle_device(self.loop, run.folder)
-        model = Llama(size.config)
-        model.init_weights(stream_seed(seed, "weights"))
-        feed = ScheduledFeed(schedule, rows)
-        trained = train_llama(
+        return train_llama(
             model,
             NextToken(),
-            feed,
+            ScheduledFeed(schedule, rows),
             schedule=schedule,
             optimizer=self.optimizer,
-            lr=self.optimizer.lr or size.lr,
+            lr=lr,
             loop=self.loop,
             device=device,
             folder=run.folder,
@@ -119,14 +133,21 @@ class Pretrain:
             progress=run.progress,
             stop_requested=run.stop_requested,
         )
-        run.summary |= {"parameters": size.config.num_parameters(), **trained}
-        save_model(run.folder, model, tokenizer)
 
-        ledger = Ledger(run.name)
-        last = rows(schedule.phases[-1].sequence_length)
-        ledger.counts["mixture"] = mixture_report(last.mixture, position=last.num_rows, sequence_length=last.sequence_length)
-        ledger.write(run.folder / "ledger.json")
-        prompts = [tokenizer.decode(shards.document(0)[:SAMPLE_TOKENS].tolist()) for shards in (held_out or train).values()]
-        completions = load(run.folder).generate_batch(prompts, max_tokens=64, seed=run.seed)
-        write_jsonl(run.folder / "samples.jsonl", ({"prompt": one, "completion": other} for one, other in zip(prompts, completions, strict=True)))
-        remove(run.folder / "checkpoints")
+
+def _write_ledger(run: StageRun, rows: TokenRows) -> None:
+    """Write what was drawn from each source."""
+    from herdling.data.mixture import mixture_report
+
+    ledger = Ledger(run.name)
+    ledger.counts["mixture"] = mixture_report(rows.mixture, position=rows.num_rows, sequence_length=rows.sequence_length)
+    ledger.write(run.folder / "ledger.json")
+
+
+def _write_samples(run: StageRun, tokenizer: Tokenizer, texts: Mapping[str, TokenShards]) -> None:
+    """Write how the saved model goes on from the beginning of a text of each source."""
+    from herdling.generate.loaded import load
+
+    prompts = [tokenizer.decode(shards.document(0)[:SAMPLE_TOKENS].tolist()) for shards in texts.values()]
+    completions = load(run.folder).generate_batch(prompts, max_tokens=64, seed=run.seed)
+    write_jsonl(run.folder / "samples.jsonl", ({"prompt": one, "completion": other} for one, other in zip(prompts, completions, strict=True)))

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -20,6 +20,13 @@ from herdling.base.seeds import stream_seed
 from herdling.stages.registry import DataInput, ModelInput, StageRun, stage
 from herdling.train.config import LoopConfig, OptimizerConfig, ScheduleConfig
 from herdling.types import Dialog, Sampling
+
+if TYPE_CHECKING:
+    from herdling.data.dialog_rows import DialogRows
+    from herdling.model.precision import Device
+    from herdling.model.transformer import Llama
+    from herdling.tokenizer.chat_format import ChatFormat
+    from herdling.train.schedule import Schedule
 
 NUM_SAMPLES = 4
 
@@ -59,16 +66,11 @@ class Sft:
 
         from herdling.checkpoint.huggingface import load_model, save_model
         from herdling.data.dialog_rows import DialogRows, encode_dialogs
-        from herdling.generate.loaded import load
         from herdling.tokenizer import load_tokenizer
         from herdling.tokenizer.chat_format import chat_format
-        from herdling.train.feed import ScheduledFeed
-        from herdling.train.forward import scorer
-        from herdling.train.losses import NextToken
         from herdling.train.schedule import plan_schedule
         from herdling.train.size import check_context, size_of
-        from herdling.train.start import settle_device, train_llama
-        from herdling.train.validation import rows_bits_per_byte
+        from herdling.train.start import settle_device
 
         where, seed = f"stages.{run.name}", stream_seed(run.seed, run.name)
         tokenizer = load_tokenizer(run.input(self.model))
@@ -80,6 +82,7 @@ class Sft:
         size = size_of("", vocab_size=tokenizer.vocab_size, config=model.config, where=where)
         length = self.sequence_length or model.config.max_position_embeddings
         check_context(model.config, length, where)
+
         ledger = Ledger(run.name)
         encoded = encode_dialogs(dialogs_of(run.input(self.data), "train"), template, ledger, sequence_length=length, too_long=self.too_long)
         ledger.check(self.max_dropped_share)
@@ -88,33 +91,55 @@ class Sft:
         steps = -(-rows.num_rows * length // batch)
         schedule = plan_schedule(self.schedule, num_tokens=steps * batch, batch=str(batch), sequence_length=length, where=where)
 
-        held_out = encode_dialogs(dialogs_of(run.input(self.data), "validation"), template, Ledger("validation"), sequence_length=length)
-        answers = DialogRows(held_out, sequence_length=length, epochs=1, seed=0, pad_id=tokenizer.pad_id) if len(held_out.ends) else None
-        num_bytes = len(tokenizer.decode_bytes(held_out.ids[held_out.trained].tolist()))
-        trained = train_llama(
-            model,
-            NextToken(),
-            ScheduledFeed(schedule, lambda _: rows),
-            schedule=schedule,
-            optimizer=self.optimizer,
-            lr=self.optimizer.lr or size.sft_lr,
-            loop=self.loop,
-            device=device,
-            folder=run.folder,
-            validate=(lambda: {"answers": rows_bits_per_byte(scorer(model), answers, num_bytes, device.device)}) if answers else None,
-            progress=run.progress,
-            stop_requested=run.stop_requested,
-        )
+        trained = self._train(run, model, rows, schedule, self.optimizer.lr or size.sft_lr, device, template)
         run.summary |= {"dialogs": ledger.kept, "epochs": self.epochs, "tokens_supervised": ledger.counts["tokens supervised"], **trained}
         save_model(run.folder, model, tokenizer, template)
 
         ledger.counts["rows filled"] = round(rows.fill, 4)
         ledger.write(run.folder / "ledger.json")
+        self._write_samples(run)
+        remove(run.folder / "checkpoints")
+
+    def _train(self, run: StageRun, model: Llama, rows: DialogRows, schedule: Schedule, lr: float, device: Device, template: ChatFormat) -> dict[str, Any]:
+        """Predict the next token, where the rows' loss mask has the answers; measure bits per byte of held-out answers on the way."""
+        from herdling.data.dialog_rows import DialogRows, encode_dialogs
+        from herdling.train.feed import ScheduledFeed
+        from herdling.train.forward import scorer
+        from herdling.train.losses import NextToken
+        from herdling.train.start import train_llama
+        from herdling.train.validation import rows_bits_per_byte
+
+        held_out = encode_dialogs(dialogs_of(run.input(self.data), "validation"), template, Ledger("validation"), sequence_length=rows.sequence_length)
+        tokenizer = template.tokenizer
+        num_bytes = len(tokenizer.decode_bytes(held_out.ids[held_out.trained].tolist()))
+
+        def validate() -> dict[str, float]:
+            answers = DialogRows(held_out, sequence_length=rows.sequence_length, epochs=1, seed=0, pad_id=tokenizer.pad_id)
+            return {"answers": rows_bits_per_byte(scorer(model), answers, num_bytes, device.device)}
+
+        return train_llama(
+            model,
+            NextToken(),
+            ScheduledFeed(schedule, lambda _: rows),
+            schedule=schedule,
+            optimizer=self.optimizer,
+            lr=lr,
+            loop=self.loop,
+            device=device,
+            folder=run.folder,
+            validate=validate if len(held_out.ends) else None,
+            progress=run.progress,
+            stop_requested=run.stop_requested,
+        )
+
+    def _write_samples(self, run: StageRun) -> None:
+        """Write how the saved model answers held-out questions."""
+        from herdling.generate.loaded import load
+
         questions = [first_question(dialog) for dialog in islice(dialogs_of(run.input(self.data), "validation"), NUM_SAMPLES)]
         answered = load(run.folder).chat_batch(questions, Sampling(temperature=0.0, max_tokens=128))
         samples = ({"prompt": one.messages[-1].content, "completion": other.message.content} for one, other in zip(questions, answered, strict=True))
         write_jsonl(run.folder / "samples.jsonl", samples)
-        remove(run.folder / "checkpoints")
 
 
 def dialogs_of(folder: Path, split: str) -> Iterator[Dialog]:
