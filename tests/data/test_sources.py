@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -148,6 +149,34 @@ def test_rows_of_a_hub_dataset_are_streamed_from_its_train_split() -> None:
     assert [row["text"] for _, row in rows] == ["a", "b"]
     assert rows[1][0] == "hf:org/name:en, row 2"
     assert asked == [("org/name", "en", "train", True)]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("Dataset scripts are no longer supported\nmore"), OSError()], ids=["own tree", "no message"])
+def test_whatever_the_hub_library_raises_is_an_error_that_names_the_dataset_and_the_place(error: Exception) -> None:
+    def load(*_: object, **__: object) -> Iterator[dict[str, str]]:
+        yield {"text": "a"}
+        raise error
+
+    reason = next(iter(str(error).splitlines()), "no reason given")
+    with pytest.raises(DataError, match=rf"^hf:org/name: cannot be read after row 1 \({type(error).__name__}: {reason}\)$"):
+        list(read_hub_rows("hf:org/name", Ledger("t"), load))
+
+
+def test_the_real_library_is_called_as_it_wants_to_be(tmp_path: Path) -> None:
+    pytest.importorskip("datasets", reason="the library datasets is not installed: pip install 'herdling[hub]'")
+    for name in ("good", "held out", "empty"):
+        (tmp_path / name).mkdir()
+    write_rows(tmp_path / "good" / "train.jsonl", {"text": "one", "n": 1}, {"text": "two", "n": None})
+    assert texts(f"hf:{tmp_path / 'good'}") == ["one", "two"]
+    with pytest.raises(DataError, match=r"row 1: no column 'body'; found: text, n\. Name the one that holds the text with text_column"):
+        list(read_documents(f"hf:{tmp_path / 'good'}", "s", Ledger("s"), text_column="body"))
+    with pytest.raises(DataError, match=r"good:en: cannot be read \(ValueError: BuilderConfig 'en' not found"):
+        texts(f"hf:{tmp_path / 'good'}:en")
+    write_rows(tmp_path / "held out" / "validation.jsonl", {"text": "x"})
+    with pytest.raises(DataError, match=r"held out: cannot be read \(ValueError: Bad split: train"):
+        texts(f"hf:{tmp_path / 'held out'}")
+    with pytest.raises(DataError, match=r"empty: cannot be read \(EmptyDatasetError: "):
+        texts(f"hf:{tmp_path / 'empty'}")
 
 
 def test_a_hub_dataset_without_the_library_names_the_extra() -> None:

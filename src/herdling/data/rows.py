@@ -157,5 +157,6 @@ def read_hub_rows(spec: str, ledger: Ledger, load: Callable[..., Iterable[Mappin
         for number, row in enumerate(load(name, subset or None, split="train", streaming=True), start=1):
             ledger.read()
             yield f"{spec}, row {number:,}", row
-    except (OSError, ValueError, LookupError) as error:  # the library's errors derive from these
-        raise DataError(f"{spec}: cannot be read after row {number:,} ({type(error).__name__}: {str(error).splitlines()[0]})") from error
+    except Exception as error:  # no tree holds them: a dataset that is a script is a RuntimeError, a lost connection httpx's or aiohttp's own
+        reason = next(iter(str(error).splitlines()), "no reason given")
+        raise DataError(f"{spec}: cannot be read{f' after row {number:,}' if number else ''} ({type(error).__name__}: {reason})") from error
