@@ -85,6 +85,7 @@ def enter(browser: Any, served: Served, name: str, **context: Any) -> Any:
     page.on("pageerror", lambda error: page.faults.append(str(error)))
     page.on("console", lambda message: page.faults.append(message.text) if "Content Security Policy" in message.text else None)
     page.goto(f"{served.address}/login")
+    page.wait_for_selector("input[name=name]:focus")  # the page puts the cursor there by itself
     page.keyboard.type(name)
     page.keyboard.press("Tab")
     page.keyboard.type(PASSWORD)
@@ -107,8 +108,8 @@ def ask(page: Any, prompt: str) -> None:
     """Type a prompt where one is wanted, and wait for the two answers."""
     page.wait_for_selector("#composer:not([hidden])")
     if page.evaluate("document.activeElement.id") != "prompt":
-        page.keyboard.press("c" if page.is_visible("#saved") else "Tab")
-        page.wait_for_function("document.activeElement.id === 'prompt'")
+        page.keyboard.press("c")
+        page.wait_for_selector("#prompt:focus")
     page.keyboard.type(prompt)
     page.keyboard.press("Control+Enter")
     page.wait_for_selector("#judging:not([hidden])")
@@ -120,7 +121,7 @@ def press(page: Any, *keys: str) -> None:
 
 
 def saved(page: Any, count: int) -> None:
-    page.wait_for_function(f"document.getElementById('progress').textContent.startsWith('{count} ')")
+    page.wait_for_selector(f"#progress:text-matches('^{count} judged')")
     page.wait_for_selector("#saved:not([hidden])")
 
 
@@ -215,7 +216,7 @@ def test_a_server_killed_in_the_middle_of_a_submission_loses_nothing_and_counts_
     edited = page.input_value("#edit")
     served.kill()
     page.keyboard.press("Control+Enter")  # submitted to nobody
-    page.wait_for_function("document.getElementById('status').textContent.includes('No connection')")
+    page.wait_for_selector("#status:has-text('No connection')")
     served.start()
     saved(page, 1)
     # The reply is lost: the server stores the judgement and dies before the page hears of it.
@@ -223,7 +224,7 @@ def test_a_server_killed_in_the_middle_of_a_submission_loses_nothing_and_counts_
     press(page, "3")
     page.route("**/judge", lambda route: (route.fetch(), served.kill(), route.abort()))
     press(page, "Enter")
-    page.wait_for_function("document.getElementById('status').textContent.includes('No connection')")
+    page.wait_for_selector("#status:has-text('No connection')")
     page.unroute("**/judge")
     served.start()
     saved(page, 2)
@@ -241,6 +242,7 @@ def test_a_server_killed_in_the_middle_of_a_submission_loses_nothing_and_counts_
 def test_what_is_typed_outlives_reloads_and_a_kill(browser: Any, served: Served) -> None:
     page = enter(browser, served, "bob")
     work(page, served, "edits")
+    page.keyboard.press("c")
     page.keyboard.type("Half a prom")
     page.reload()
     page.wait_for_selector("#composer:not([hidden])")

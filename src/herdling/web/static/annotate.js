@@ -259,7 +259,7 @@ const undo = (which) =>
 // ---- beginning
 
 listen({
-  state: () => ({ judging: !$("judging").hidden, held: Boolean(task), saved: !$("saved").hidden, idle: !$("idle").hidden, follow: Boolean(follow), safety: kind === "safety" }),
+  state: () => ({ composing: !$("composer").hidden, judging: !$("judging").hidden, held: Boolean(task), saved: !$("saved").hidden, idle: !$("idle").hidden, safety: kind === "safety" }),
   choose: (choice) => { change({ choice }); draw(); },
   label: (safety) => { change({ safety }); draw(); },
   edited: (text) => change({ edits: { ...draft.edits, [side()]: text } }),
@@ -279,7 +279,7 @@ doing(async () => {
   view.history(lines, undo);
   if (shelf.get("guidelines") !== guidelinesVersion) {
     shelf.put("guidelines", guidelinesVersion); // a new version opens by itself, once
-    view.guidelines(true);
+    view.guidelines(true, false);
   }
   if (shelf.get("pending")) await deliver();
   else if (follow) showSaved();

@@ -27,7 +27,7 @@ function act(key, can) {
   else if (key === "?") $("keys-dialog").showModal();
   else if (key === "u") can.undo();
   else if (key === "x" && now.held) askSkip();
-  else if (key === "c" && now.saved && now.follow) $("prompt").focus();
+  else if (key === "c" && now.composing) $("prompt").focus();
   else if (key === "e" && now.judging && $("editing")?.hidden === false) $("edit").focus();
   else if (now.judging && /^[1-8]$/.test(key)) can.choose(Number(key));
   else if (now.judging && now.safety && key in LABELS) can.label(LABELS[key]);

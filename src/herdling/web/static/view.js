@@ -100,11 +100,13 @@ export function history(lines, undo) {
   );
 }
 
-/** Open or close the guidelines beside the work. */
-export function guidelines(open) {
+/** Open or close the guidelines beside the work. Who opened them reads there next; who closes them is back where the keys work. */
+export function guidelines(open, takeFocus = true) {
   const panel = $("guidelines");
+  const inside = panel.contains(document.activeElement);
   panel.hidden = !open;
   $("show-guidelines").setAttribute("aria-expanded", String(open));
   document.body.classList.toggle("with-panel", open);
-  (open ? panel : $("show-guidelines")).focus();
+  if (open && takeFocus) panel.focus();
+  if (!open && inside) $("show-guidelines").focus();
 }
