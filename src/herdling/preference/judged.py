@@ -35,10 +35,10 @@ def current_judgement(tx: sa.Connection, task: int, user: int) -> sa.Row[Any] | 
     return tx.execute(mine.order_by(judgements.c.revision.desc()).limit(1)).one_or_none()
 
 
-def latest_revisions() -> sa.Subquery:
-    """Return the query for the last revision of each (task, annotator)."""
+def latest_revisions(*where: sa.ColumnElement[bool]) -> sa.Subquery:
+    """Return the query for the last revision of each (task, annotator) among the rows of the log that `where` keeps."""
     number = sa.func.row_number().over(partition_by=(judgements.c.task_id, judgements.c.user_id), order_by=judgements.c.revision.desc())
-    ranked = sa.select(judgements, number.label("place")).subquery()
+    ranked = sa.select(judgements, number.label("place")).where(*where).subquery()
     return sa.select(ranked).where(ranked.c.place == 1).subquery()
 
 

@@ -70,7 +70,7 @@ class Judgements:
             row = task_row(tx, task)
             config = config_of(tx, row.campaign, lock="share")
             hold = held(tx, row, user, lease, now)
-            _check(row, judgement, config)
+            _check(row, judgement, config, left_response(hold.side_seed))
             mine = sa.and_(assignments.c.task_id == task, assignments.c.user_id == user)
             tx.execute(sa.update(assignments).where(mine).values(state="judged", draft={}))
             elapsed = now - hold.began
@@ -112,11 +112,10 @@ class Judgements:
     def history(self, campaign: str, user: int, *, limit: int = 20) -> list[Done]:
         """Return this annotator's own latest judgements of the open round, newest first. Hidden items look like all others."""
         with self._database.read() as tx:
-            latest = latest_revisions()
+            latest = latest_revisions(judgements.c.round_id == open_round(tx, campaign), judgements.c.user_id == user)
             went_on = sa.select(tasks.c.parent_id).where(tasks.c.owner == user, tasks.c.parent_id.is_not(None))
-            mine = sa.and_(latest.c.user_id == user, latest.c.kind == "judged", latest.c.round_id == open_round(tx, campaign), tasks.c.campaign == campaign)
             columns = (latest.c.task_id, latest.c.judgement, latest.c.at, tasks.c.dialog, tasks.c.id.in_(went_on).label("went_on"))
-            asked = sa.select(*columns).join(tasks, tasks.c.id == latest.c.task_id).where(mine).order_by(latest.c.id.desc()).limit(limit)
+            asked = sa.select(*columns).join(tasks, tasks.c.id == latest.c.task_id).where(latest.c.kind == "judged").order_by(latest.c.id.desc()).limit(limit)
             return [
                 Done(
                     task=row.task_id,
@@ -192,7 +191,7 @@ def _update_complete(tx: sa.Connection, row: sa.Row[Any], config: CampaignConfig
     tx.execute(sa.update(tasks).where(tasks.c.id == row.id).values(complete=enough or row.kind == "gold"))
 
 
-def _check(row: sa.Row[Any], judgement: Judgement, config: CampaignConfig) -> None:
+def _check(row: sa.Row[Any], judgement: Judgement, config: CampaignConfig, left: int) -> None:
     """Raise `Refused` when a judgement cannot stand: outside the campaign's rules, or faulty as a comparison."""
     if row.responses is None:
         raise Refused("no responses yet", f"task {row.id} was not answered by the models yet")
@@ -205,7 +204,7 @@ def _check(row: sa.Row[Any], judgement: Judgement, config: CampaignConfig) -> No
         raise Refused("edit out of place", "only campaigns of style llama3 have the edit step")
     if judgement.edit is not None and len(judgement.edit) > LONGEST_PROMPT:
         raise Refused("edit too long", f"found {len(judgement.edit):,} characters, accepted are {LONGEST_PROMPT:,}")
-    found = fault(comparison_of(row, judgement, left=0, campaign=config.kind))
+    found = fault(comparison_of(row, judgement, left=left, campaign=config.kind))
     if found is not None:
         reason, _, rest = found.partition(": ")
         raise Refused(reason, rest)

@@ -23,7 +23,7 @@ from herdling.preference.campaign import CampaignConfig
 from herdling.preference.campaigns import config_of
 from herdling.preference.database import Database, log
 from herdling.preference.judged import latest_revisions
-from herdling.preference.schema import assignments, guidelines, prompts, rounds, splits, tasks, users
+from herdling.preference.schema import assignments, guidelines, judgements, prompts, rounds, splits, tasks, users
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,9 +171,10 @@ def _decided(tx: sa.Connection, campaign: str) -> dict[str, str]:
 
 
 def _batch(tx: sa.Connection, round_id: int, name: str, config: CampaignConfig) -> Batch:
-    latest = latest_revisions()
+    # The last revision within the round: what was taken back here and judged anew in a later round stays taken back here.
+    latest = latest_revisions(judgements.c.round_id == round_id)
     asked = sa.select(latest.c.task_id, latest.c.user_id, latest.c.revision, latest.c.kind.label("said"), latest.c.judgement, latest.c.left_response)
     asked = asked.add_columns(latest.c.side_seed, latest.c.guidelines_version, latest.c.seconds, users.c.pseudonym, tasks)
-    asked = asked.join(tasks, tasks.c.id == latest.c.task_id).join(users, users.c.id == latest.c.user_id).where(latest.c.round_id == round_id)
+    asked = asked.join(tasks, tasks.c.id == latest.c.task_id).join(users, users.c.id == latest.c.user_id)
     rows: Iterable[sa.Row[Any]] = tx.execute(asked.order_by(latest.c.task_id, latest.c.user_id))
     return batch_of(rows, name, config)

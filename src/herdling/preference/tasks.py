@@ -87,11 +87,6 @@ class Tasks:
 
         return self._dealt(user, key, ["proceed", task, text], work)
 
-    def can_proceed(self, task: int, user: int) -> bool:
-        """Say whether `proceed` would be accepted. Hidden items can go on as all others do, or they would not be hidden."""
-        with self._database.read() as tx:
-            return may_proceed(tx, task, user)
-
     def fill(self, task: int, user: int, lease: str, completions: tuple[Completion, Completion]) -> Assignment:
         """Store the responses that were sampled for `draws`, in that order, and return the task ready to judge. Twice is once: the first responses stay.
 
@@ -181,7 +176,7 @@ class Tasks:
 
 
 def may_proceed(tx: sa.Connection, task: int, user: int) -> bool:
-    """Say whether this annotator's dialog may go on."""
+    """Say whether `Tasks.proceed` would be accepted. Hidden items can go on as all others do, or they would not be hidden."""
     row = task_row(tx, task)
     try:
         check_round(tx, row)
