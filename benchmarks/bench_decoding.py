@@ -12,7 +12,6 @@ use too, more than one thread measures mostly the waiting: give --threads 1.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
 import warnings
@@ -23,6 +22,7 @@ from typing import Any
 
 import torch
 from machine import machine_facts
+from result import give_result
 from transformers import LlamaConfig as PeerConfig
 from transformers import LlamaForCausalLM
 from transformers.utils import logging
@@ -116,10 +116,7 @@ def main() -> None:
     threads = [int(number) for number in options.threads.split(",")]
     results = [measure(size, batch, options.rounds, threads) for size in options.sizes.split(",") for batch in batches]
     line = {"benchmark": "decoding", "prompt": PROMPT, "new_tokens": NEW, "rounds": options.rounds, "results": results, "machine": facts}
-    print(json.dumps(line))
-    if options.write:
-        options.write.parent.mkdir(parents=True, exist_ok=True)
-        options.write.write_text(json.dumps(line, indent=2) + "\n", encoding="utf-8")
+    give_result(line, options.write)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from machine import machine_facts
+from result import give_result
 
 from herdling.base.decode import encode
 from herdling.base.seeds import stream
@@ -172,11 +173,7 @@ def main() -> None:
         found = subprocess.run([options.trl_python, "-c", code], capture_output=True, text=True, check=True).stdout.split()
         facts["versions"] |= {f"peer {name}": number for name, number in zip(("trl", "transformers", "torch", "accelerate"), found, strict=True)}
     results = [compare(size, lengths == "mixed", options) for size in options.sizes.split(",") for lengths in options.lengths.split(",")]
-    line = json.dumps({"benchmark": "reward", "command": " ".join(sys.argv), **facts, "results": results})
-    print(line)
-    if options.write:
-        options.write.parent.mkdir(parents=True, exist_ok=True)
-        options.write.write_text(line + "\n", encoding="utf-8")
+    give_result({"benchmark": "reward", "command": " ".join(sys.argv), **facts, "results": results}, options.write)
 
 
 if __name__ == "__main__":

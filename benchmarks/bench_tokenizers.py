@@ -12,7 +12,6 @@ round; `warm`: they are not, and the ratio does not count it.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import sys
@@ -26,6 +25,7 @@ from typing import Any
 import sentencepiece
 import tiktoken
 from machine import machine_facts
+from result import give_result
 
 from herdling.tokenizer import load_tokenizer
 from herdling.tokenizer.sentencepiece import SentencePieceTokenizer
@@ -149,10 +149,7 @@ def main() -> None:
             results.append({**facts, "megabytes": round(sum(len(text.encode()) for text in texts) / 1e6, 2), "load_seconds": round(seconds, 3), **measured})
     line = {"benchmark": "tokenizers", "command": "python benchmarks/bench_tokenizers.py", "rounds": options.rounds, "cores": cores, "results": results,
             "machine": machine_facts("tiktoken", "sentencepiece", "tokenizers", "herdling")}  # fmt: skip
-    print(json.dumps(line))
-    if options.write:
-        options.write.parent.mkdir(parents=True, exist_ok=True)
-        options.write.write_text(json.dumps(line, indent=2) + "\n", encoding="utf-8")
+    give_result(line, options.write)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 from machine import machine_facts
+from result import give_result
 
 from herdling.base.decode import encode
 from herdling.base.units import parse_count
@@ -188,11 +189,7 @@ def main() -> None:
     found = {"benchmark": "training", "command": " ".join(sys.argv), **facts, "results": results}
     if not options.no_memory:
         found["memory_at_128256_ids"] = memory(pythons)
-    line = json.dumps(found)
-    print(line)
-    if options.write:
-        options.write.parent.mkdir(parents=True, exist_ok=True)
-        options.write.write_text(line + "\n", encoding="utf-8")
+    give_result(found, options.write)
 
 
 def _version_in(python: str, package: str) -> str:
