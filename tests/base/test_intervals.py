@@ -1,10 +1,10 @@
-"""Wilson intervals against published figures."""
+"""Wilson intervals against published figures, and the lead of paired judgements by hand."""
 
 from __future__ import annotations
 
 import pytest
 
-from herdling.base.intervals import wilson
+from herdling.base.intervals import paired_lead, wilson
 
 
 @pytest.mark.parametrize(
@@ -20,3 +20,18 @@ def test_the_ends_stay_within_zero_and_one() -> None:
     assert wilson(0, 0) == (0.0, 1.0)
     assert wilson(10, 10)[1] == pytest.approx(1.0)
     assert wilson(10, 10)[0] == pytest.approx(1 - wilson(0, 10)[1])
+
+
+def test_a_lead_of_paired_judgements_is_agresti_and_mins() -> None:
+    # 10 cases, 3 that only the first got right, 1 only the second. With half a case added to each of four cells: centre 2/12, variance (5/12 - 1/36) / 12.
+    lead, low, high = paired_lead(3, 1, 10)
+    spread = 1.959964 * ((5 / 12 - 1 / 36) / 12) ** 0.5
+    assert lead == pytest.approx(0.2)
+    assert (low, high) == pytest.approx((1 / 6 - spread, 1 / 6 + spread), abs=1e-6)
+
+
+def test_a_lead_has_no_interval_of_width_zero_and_stays_within_its_bounds() -> None:
+    assert paired_lead(0, 0, 0) == (0.0, -1.0, 1.0)
+    lead, low, high = paired_lead(0, 0, 50)
+    assert low < lead == 0.0 < high
+    assert paired_lead(3, 0, 3)[2] == 1.0

@@ -35,6 +35,8 @@ class StageCard:
     metrics: Sequence[Row] = ()
     mixture: Sequence[Row] = ()
     samples: Sequence[Row] = ()
+    reward: Row = field(default_factory=dict)
+    """What a reward model reports (`evals.reward.report_card`); empty for every other stage."""
 
     @property
     def dropped(self) -> Mapping[str, Row]:
@@ -102,6 +104,7 @@ def read_stage(artifact: Artifact) -> StageCard:
         metrics=read_rows(folder / "metrics.jsonl"),
         mixture=ledger.get("counts", {}).get("mixture", ()),
         samples=read_rows(folder / "samples.jsonl", 100),
+        reward=_read_json(folder / "results.json") if artifact.kind == "reward" else {},
     )
 
 

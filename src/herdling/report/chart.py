@@ -1,4 +1,4 @@
-"""Charts as inline SVG: lines, intervals and bars.
+"""Charts as inline SVG: lines, intervals, bars, shares over claims, and histograms.
 
 Ours rather than a plotting library's, so that one picture follows the reader's light or dark colours and the width of the screen (colours and fonts are CSS,
 see style.css), stays a few kilobytes, and needs nothing installed. Built as an XML tree: every text is escaped by construction.
@@ -89,6 +89,51 @@ def bar_chart(bars: Sequence[tuple[str, float, str]], title: str) -> str:
         _text(svg, label, left - 8, y, anchor="end")
         ET.SubElement(svg, "rect", {"class": "bar", "x": f"{left}", "y": f"{y - 10}", "width": f"{max(1.0, length):.1f}", "height": "13", "rx": "2"})
         _text(svg, shown, left + length + 6, y)
+    return ET.tostring(svg, encoding="unicode")
+
+
+def calibration_chart(points: Sequence[tuple[float, Interval]], title: str, x_unit: str, y_unit: str) -> str:
+    """Draw for each (claimed share, observed share) a dot with its whisker, and the line on which both agree. The axis across goes from a half to 1."""
+    svg = _svg(HEIGHT, title)
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        return LEFT + (x - 0.5) * 2 * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM - y * (HEIGHT - TOP - BOTTOM)
+
+    for percent in (0, 25, 50, 75, 100):
+        _line(svg, "grid", place(0.5, percent / 100), place(1.0, percent / 100))
+        _text(svg, f"{percent} %", LEFT - 5, place(0.5, percent / 100)[1] + 3.5, anchor="end")
+    for percent in (50, 60, 70, 80, 90, 100):
+        _text(svg, f"{percent} %", place(percent / 100, 0)[0], HEIGHT - BOTTOM + 14, anchor="middle" if percent < 100 else "end")
+    _line(svg, "agreement", place(0.5, 0.5), place(1.0, 1.0))
+    for claimed, interval in points:
+        _line(svg, "whisker colour-1", place(claimed, interval.low), place(claimed, interval.high))
+        x, y = place(claimed, interval.value)
+        dot = ET.SubElement(svg, "circle", {"class": "dot colour-1", "cx": f"{x:.1f}", "cy": f"{y:.1f}", "r": "4"})
+        ET.SubElement(dot, "title").text = interval.label
+    _text(svg, x_unit, (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 4, anchor="middle", style="unit")
+    _text(svg, y_unit, LEFT, TOP - 1, style="unit")
+    return ET.tostring(svg, encoding="unicode")
+
+
+def histogram_chart(edges: Sequence[float], series: Sequence[Sequence[int]], title: str, x_unit: str) -> str:
+    """Draw histograms on common edges over each other, each as a filled outline in its own colour."""
+    svg = _svg(HEIGHT, title)
+    most = max((count for counts in series for count in counts), default=0) or 1
+    span = edges[-1] - edges[0] or 1.0
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        return LEFT + (x - edges[0]) / span * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM - y / most * (HEIGHT - TOP - BOTTOM)
+
+    for y in (count for count in ticks(0.0, most, 4) if count <= most):
+        _line(svg, "grid", place(edges[0], y), place(edges[-1], y))
+        _text(svg, tick_label(y), LEFT - 5, place(0, y)[1] + 3.5, anchor="end")
+    for x in (tick for tick in ticks(edges[0], edges[-1]) if edges[0] <= tick <= edges[-1]):
+        _text(svg, tick_label(x), place(x, 0)[0], HEIGHT - BOTTOM + 14, anchor="middle")
+    for number, counts in enumerate(series):
+        outline = [(edges[0], 0.0), *((edge, count) for index, count in enumerate(counts) for edge in edges[index : index + 2]), (edges[-1], 0.0)]
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*point) for point in outline))
+        ET.SubElement(svg, "polygon", {"class": f"area colour-{number % NUM_COLOURS}", "points": path})
+    _text(svg, x_unit, (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 4, anchor="middle", style="unit")
     return ET.tostring(svg, encoding="unicode")
 
 

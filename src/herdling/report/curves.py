@@ -33,14 +33,16 @@ class CurveChart:
 
 
 def stage_charts(stage: StageCard) -> list[CurveChart]:
-    """Return the charts of one stage: loss, validation by source, speed, learning rate; those without two points are left out."""
+    """Return the charts of one stage: loss, validation by source, accuracy of a reward model, speed, learning rate; those without two points are left out."""
     train = [row for row in stage.metrics if row.get("split") == "train"]
     x = "tokens" if any(row.get("tokens") for row in train) else "step"
     sources = {str(row["source"]): None for row in stage.metrics if row.get("split") == "validation" and "source" in row}
     validation = [Curve(label=source, points=_points(_of_source(stage.metrics, source), x, "bits_per_byte")) for source in sources]
+    per = "pair" if stage.output == "reward" else "token"
     charts = [
-        CurveChart(title="Training loss", x_unit=x, y_unit="nats per token", curves=[Curve(label="train", points=thinned(_points(train, x, "loss")))]),
+        CurveChart(title="Training loss", x_unit=x, y_unit=f"nats per {per}", curves=[Curve(label="train", points=thinned(_points(train, x, "loss")))]),
         CurveChart(title="Validation", x_unit=x, y_unit="bits per byte", curves=validation),
+        CurveChart(title="Accuracy in training", x_unit=x, y_unit="share of pairs", curves=[_train_curve(train, x, "accuracy")]),
         CurveChart(title="Speed", x_unit=x, y_unit="tokens per second", curves=[_train_curve(train, x, "tokens_per_second")], from_zero=True),
         CurveChart(title="Learning rate", x_unit=x, y_unit="as scheduled", curves=[_train_curve(train, x, "lr")], from_zero=True),
     ]

@@ -19,6 +19,7 @@ from herdling.report.card import Row, RunCard
 from herdling.report.chart import Interval, bar_chart, interval_chart, line_chart
 from herdling.report.curves import stage_charts
 from herdling.report.lineage import lineage_chart, lineage_lines
+from herdling.report.reward import reward_section
 from herdling.report.tables import (
     Table,
     bits_table,
@@ -62,6 +63,7 @@ def html_page(card: RunCard) -> str:
         headline=headline(card),
         quality=[table for table in (questions_table(card), bits_table(card)) if table],
         intervals=Markup(interval_chart(intervals(card), "Questions never seen in training")) if intervals(card) else "",
+        rewards=[reward_section(stage) for stage in card.stages if stage.reward],
         curves=[(stage.name, [(chart, Markup(line_chart(chart))) for chart in stage_charts(stage)]) for stage in card.stages if stage_charts(stage)],
         samples=[(stage.name, list(stage.samples[:NUM_SAMPLES])) for stage in card.stages if stage.samples],
         asked=asked(card.answers),
@@ -77,6 +79,7 @@ def html_page(card: RunCard) -> str:
 def markdown_page(card: RunCard) -> str:
     """Return the report as Markdown."""
     tables: list[Table] = [table for table in (questions_table(card), bits_table(card)) if table]
+    tables += [table for stage in card.stages if stage.reward for table in reward_section(stage).named_tables]
     tables += [stages_table(card)]
     tables += [table for stage in card.stages if (table := mixture_table(stage))]
     parts = [f"# {markdown_text(card.title)}", markdown_text(card.description), markdown_text(headline(card))]
