@@ -157,7 +157,8 @@ def _evaluation(run: Path) -> Artifact:
             spread = 1.96 * math.sqrt(max(share * (1 - share), 0.01) / total)
             questions[group] = {"correct": right, "total": total, "accuracy": share, "low": max(0.0, share - spread), "high": min(1.0, share + spread)}
         bits = {source: {"bits_per_byte": 1.62 + 0.2 * place + 0.05 * index, "xz": 1.9 + 0.3 * place} for place, source in enumerate(SOURCES)}
-        models[label] = {"bits_per_byte": bits, "questions": questions}
+        asked = {"prompt": "few_shot", "examples": {"given": 4, "mean": 1.5, "min": 0}} if label == "base" else {"prompt": "chat"}
+        models[label] = {**asked, "bits_per_byte": bits, "questions": questions}
     artifact = _artifact(run, "evaluate", "evaluation", 44.0, {"@pretrain": "pretrain", "@sft": "sft", "@prepare_data": "prepare_data"}, {"questions": 300})
     write_json_atomic(artifact.folder / "results.json", {"models": models})
     write_jsonl(artifact.folder / "answers.jsonl", list(_answers()))

@@ -121,6 +121,13 @@ def test_quality_tables_name_interval_total_and_compressor(card: RunCard) -> Non
     assert bits.rows[0] == ["library", "1.620", "1.670", "1.900"]
 
 
+def test_a_base_model_is_shown_with_the_examples_that_its_context_held(card: RunCard) -> None:
+    table = questions_table(card)
+    assert table is not None
+    assert table.note.endswith("base is a base model, asked in plain text; of 4 examples its context held 1.5 before a question on average, at least 0.")
+    assert table.note in markdown_page(card)
+
+
 def test_a_run_without_evaluation_or_training_still_has_a_report(made_run: list[Artifact]) -> None:
     card = read_run(made_run[:2], title="half a run")
     assert questions_table(card) is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ import torch
 
 from herdling.base.decode import decode
 from herdling.base.errors import DataError, SettingsError, Stopped
-from herdling.base.records import document_to_row, question_to_row, read_jsonl, write_jsonl
+from herdling.base.progress import Shown, SilentProgress
+from herdling.base.records import dialog_from_row, document_to_row, question_from_row, question_to_row, read_jsonl, write_jsonl
 from herdling.checkpoint.huggingface import save_model
 from herdling.data.token_shards import TokenShards
 from herdling.evals.likelihood import likelihood, xz_bits_per_byte
+from herdling.evals.prompts import choose_examples, few_shot_prompt
 from herdling.generate.loaded import load
 from herdling.model.config import LlamaConfig
 from herdling.model.transformer import Llama
@@ -22,6 +25,7 @@ from herdling.stages.evaluate import Evaluate
 from herdling.tokenizer import load_tokenizer
 from herdling.tokenizer.chat_format import chat_format
 from herdling.types import Dialog, Document, Message, Question
+from tests.killing import run_killed
 from tests.stages.toy_training import MODEL, make_inputs, stage_run
 
 SETTINGS = {"models": {"base": "base", "chat": "chat"}, "data": "data", "tokens": "tokens", "max_answer_tokens": 8, "num_examples": 1}
@@ -103,8 +107,59 @@ def test_nothing_to_evaluate_is_an_error(tmp_path: Path, inputs: Path) -> None:
 
 def test_it_stops_when_asked_to(tmp_path: Path, inputs: Path) -> None:
     run = stage_run("evaluate", inputs, tmp_path / "out", stop_requested=lambda: True)
-    with pytest.raises(Stopped, match="the same command starts this stage again"):
+    with pytest.raises(Stopped, match="the same command goes on with it"):
         decode(Evaluate, SETTINGS, "stages.evaluate").run(run)
+
+
+class SeenModels(SilentProgress):
+    """Remembers the labels of the models that were worked on."""
+
+    def __init__(self) -> None:
+        self.labels: set[Shown] = set()
+
+    def update(self, done: int, **shown: Shown) -> None:
+        self.labels.add(shown["model"])
+
+
+def test_a_finished_model_is_not_asked_again(tmp_path: Path, inputs: Path) -> None:
+    whole = evaluate(inputs, tmp_path / "whole")
+    seen = SeenModels()
+    run = stage_run("evaluate", inputs, tmp_path / "out", progress=seen, stop_requested=lambda: "chat" in seen.labels)
+    with pytest.raises(Stopped):
+        decode(Evaluate, SETTINGS, "stages.evaluate").run(run)
+    shutil.rmtree(inputs / "base")
+    (inputs / "base").mkdir()
+    assert evaluate(inputs, tmp_path / "out") == whole
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["answers.jsonl", "results.json"]
+
+
+def _worker(inputs: Path, folder: Path) -> None:
+    torch.set_num_threads(1)
+    evaluate(inputs, folder)
+    (folder / "done").touch()
+
+
+def test_killed_at_random_it_ends_with_the_same_results(tmp_path: Path, inputs: Path) -> None:
+    whole = evaluate(inputs, tmp_path / "whole")
+    killed = run_killed(_worker, (inputs, tmp_path / "out"), tmp_path / "out" / "done", kills=4, longest=0.6)
+    assert killed == 4
+    for name in ("results.json", "answers.jsonl"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert whole[0]
+
+
+def test_results_say_how_many_examples_the_context_of_a_base_model_held(tmp_path: Path, inputs: Path) -> None:
+    results, _, _ = evaluate(inputs, tmp_path / "out", num_examples=2)
+    base = load(inputs / "base")
+    examples = choose_examples((dialog_from_row(row, "") for _, row in read_jsonl(inputs / "data" / "dialogs" / "train.jsonl")), 2)
+    kept = []
+    for _, row in read_jsonl(inputs / "data" / "questions.jsonl"):
+        dialog = question_from_row(row, "").dialog
+        lengths = [len(base.tokenizer.encode(few_shot_prompt(examples[2 - count :], dialog), bos=True)) for count in range(3)]
+        kept.append(max((count for count, length in enumerate(lengths) if length + 8 <= 64), default=0))
+    assert len(set(kept)) > 1
+    assert results["base"]["examples"] == {"given": 2, "mean": round(sum(kept) / 3, 3), "min": min(kept)}
+    assert "examples" not in results["chat"]
 
 
 def test_a_limit_of_nothing_is_no_limit_anybody_means() -> None:

@@ -91,8 +91,17 @@ def questions_table(card: RunCard) -> Table | None:
     for group in groups:
         held = [scores.get("questions", {}).get(group) for scores in card.scores.values()]
         rows.append([words(group), next(f"{score['total']:,}" for score in held if score), *(_accuracy(score) for score in held)])
-    note = "Share of answers that a program found right, with its 95 % interval."
+    note = " ".join(["Share of answers that a program found right, with its 95 % interval.", *map(_examples_note, card.scores, card.scores.values())]).strip()
     return Table(title="Questions never seen in training", columns=["group", "asked", *card.scores], rows=rows, note=note)
+
+
+def _examples_note(label: str, scores: Row) -> str:
+    """Say how many examples stood before the questions of a model that was asked in plain text: with none, 0 % says little of what it knows."""
+    examples = scores.get("examples", {})
+    if "mean" not in examples:
+        return ""
+    mean, given = f"{examples['mean']:.1f}", f"{examples['given']} example{'s' if examples['given'] != 1 else ''}"
+    return f"{label} is a base model, asked in plain text; of {given} its context held {mean} before a question on average, at least {examples['min']}."
 
 
 def bits_table(card: RunCard) -> Table | None:

@@ -1,18 +1,19 @@
 """The stage evaluate: what models know, side by side, on text and questions that no training saw.
 
 Reads model folders, the held-out tokens and texts, and the questions of a data artifact; writes `results.json` (scores with intervals) and `answers.jsonl`
-(every answer, so that a score can be looked into).
+(every answer, so that a score can be looked into). Interrupted, it goes on with the model at which it was: the results of finished ones stay in its folder.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from herdling.base.artifact import write_json_atomic
+from herdling.base.artifact import remove, write_json_atomic
 from herdling.base.decode import Volatile
 from herdling.base.errors import DataError, Stopped
 from herdling.base.records import dialog_from_row, document_from_row, question_from_row, read_jsonl, write_jsonl
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from herdling.generate.loaded import LoadedModel
 
 DEFAULT_WINDOW = 1024
+FINISHED = "finished"  # one file a model, kept until the stage is done
 
 
 @stage("evaluate", output="evaluation")
@@ -53,30 +55,43 @@ class Evaluate:
 
     def run(self, run: StageRun) -> None:
         """Score every model on texts and questions."""
-        from herdling.evals.runner import first_of_each_group, tally
+        from herdling.evals.runner import first_of_each_group
         from herdling.generate.loaded import load
         from herdling.model.precision import prepare_device
 
         run.check_tokenizers()
         prepare_device()
-        folder = run.input(self.data)
-        questions = first_of_each_group(_questions(folder), self.max_questions)
+        questions = first_of_each_group(_questions(run.input(self.data)), self.max_questions)
         results: dict[str, Any] = {}
         answers: list[dict[str, Any]] = []
         compressed: dict[str, float] = {}
-        for label, reference in self.models.items():
-            model = load(run.input(reference))
-            run.record(tokenizer=model.tokenizer.fingerprint)
-            bits = self._bits(run, model, label, compressed)
-            prompt, rows = self._ask(run, model, label, questions)
-            scores = tally(rows)
-            answers += rows
-            if not scores and not bits:
-                raise DataError(f"{run.name}: there is nothing to evaluate: {folder} holds no questions, and {run.input(self.tokens)} no held-out tokens")
-            results[label] = {"prompt": prompt, "bits_per_byte": bits, "questions": scores}
-            run.summary |= {f"{label}_{group}": round(score["accuracy"], 4) for group, score in scores.items()}
+        finished = run.folder / FINISHED
+        finished.mkdir(exist_ok=True)
+        for number, (label, reference) in enumerate(self.models.items()):
+            record = finished / f"{number}.json"
+            if not record.is_file():
+                write_json_atomic(record, self._score(run, load(run.input(reference)), label, questions, compressed))
+            scored = json.loads(record.read_text(encoding="utf-8"))
+            run.record(tokenizer=scored["tokenizer"])
+            results[label] = scored["results"]
+            answers += scored["answers"]
+            compressed |= {source: bits["xz"] for source, bits in results[label]["bits_per_byte"].items()}
+            run.summary |= {f"{label}_{group}": round(score["accuracy"], 4) for group, score in results[label]["questions"].items()}
         write_jsonl(run.folder / "answers.jsonl", answers)
         write_json_atomic(run.folder / "results.json", {"models": results})
+        remove(finished)
+
+    def _score(self, run: StageRun, model: LoadedModel, label: str, questions: list[Question], compressed: dict[str, float]) -> dict[str, Any]:
+        """Return all that is measured of one model, as plain data."""
+        from herdling.evals.runner import tally
+
+        bits = self._bits(run, model, label, compressed)
+        asked, rows = self._ask(run, model, label, questions)
+        if not rows and not bits:
+            data, tokens = run.input(self.data), run.input(self.tokens)
+            raise DataError(f"{run.name}: there is nothing to evaluate: {data} holds no questions, and {tokens} no held-out tokens")
+        results = {**asked, "bits_per_byte": bits, "questions": tally(rows)}
+        return {"tokenizer": model.tokenizer.fingerprint, "results": results, "answers": rows}
 
     def _bits(self, run: StageRun, model: LoadedModel, label: str, compressed: dict[str, float]) -> dict[str, dict[str, Any]]:
         """Return source -> bits per byte with what it is made of. `compressed` keeps the figures of xz, which no model changes."""
@@ -104,26 +119,26 @@ class Evaluate:
             run.progress.update(number, model=label, source=source)
         return bits
 
-    def _ask(self, run: StageRun, model: LoadedModel, label: str, questions: list[Question]) -> tuple[str, list[dict[str, Any]]]:
+    def _ask(self, run: StageRun, model: LoadedModel, label: str, questions: list[Question]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """Return how the model was asked, and one row an answer."""
-        from herdling.evals.answerers import answerer
+        from herdling.evals.answerers import ModelAnswerer
         from herdling.evals.prompts import choose_examples
         from herdling.evals.runner import ask
 
         examples = choose_examples(_train_dialogs(run.input(self.data)), self.num_examples)
-        prompt, answer = answerer(model, examples, max_tokens=self.max_answer_tokens)
+        answer = ModelAnswerer(model, examples, max_tokens=self.max_answer_tokens)
         run.progress.begin(len(questions), "questions")
         rows = []
         for row in ask(label, questions, answer, batch_size=self.batch_size):
             _go_on(run)
             rows.append(row)
             run.progress.update(len(rows), model=label)
-        return prompt, rows
+        return answer.how(), rows
 
 
 def _go_on(run: StageRun) -> None:
     if run.stop_requested():
-        raise Stopped(f"{run.name}: stopped; the same command starts this stage again")
+        raise Stopped(f"{run.name}: stopped; models before this one are finished, the same command goes on with it")
 
 
 def _questions(folder: Path) -> Iterator[Question]:
