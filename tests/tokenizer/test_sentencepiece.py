@@ -46,10 +46,10 @@ def test_new_words_met_by_many_threads_have_the_librarys_ids(llama2: SentencePie
 
 def test_a_typed_u2581_joins_what_a_space_would_in_a_file_that_takes_it_for_one(tmp_path: Path) -> None:
     name = str(tmp_path / "model")
-    options: dict[str, Any] = {"model_type": "bpe", "vocab_size": 400, "byte_fallback": True, "normalization_rule_name": "identity", "remove_extra_whitespaces": False}
+    options: dict[str, Any] = {"model_type": "bpe", "vocab_size": 400, "byte_fallback": True, "minloglevel": 2, "allow_whitespace_only_pieces": True}
     source = iter(inspect.getsource(inspect).splitlines())
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=source, model_prefix=name, allow_whitespace_only_pieces=True, split_by_whitespace=True, minloglevel=2, **options
+        sentence_iterator=source, model_prefix=name, normalization_rule_name="identity", remove_extra_whitespaces=False, **options
     )
     tokenizer = SentencePieceTokenizer(Path(f"{name}.model").read_bytes())
     library = sentencepiece.SentencePieceProcessor(model_proto=tokenizer.model)
