@@ -79,7 +79,8 @@ class Collect:
         asking = self._asking(run)
         dialogs = list(dialogs_of(run.input(self.data), "train"))
         dealt = scripts(dialogs, self.campaign, adversarial_share=self.adversarial_share, seed=stream_seed(run.seed, run.name))
-        ledger, kept = Ledger(run.name), []
+        ledger = Ledger(run.name)
+        kept: list[Comparison] = []
         run.progress.begin(self.num_comparisons, "comparisons")
         for number in range(-(-MAX_ROUNDS * len(dialogs) // self.batch_size)):
             if run.stop_requested():

@@ -156,7 +156,8 @@ def compare(
     """
     gold = [gold_reward(question, one.message.content, campaign) for one in (left, right)]
     judged = judge(gold[0] - gold[1], annotator, seed)
-    responses, ranking = (left, right), (0, 1) if judged.first_chosen else (1, 0)
+    responses: tuple[Completion, ...] = (left, right)
+    ranking: tuple[int, ...] = (0, 1) if judged.first_chosen else (1, 0)
     best = question.accepted[0]
     if edit and best not in (left.message.content, right.message.content):
         responses += (Completion(message=Message(role="assistant", content=best), stop_reason="end_of_turn"),)
@@ -209,7 +210,7 @@ def bayes_limit(comparisons: Iterable[Comparison], annotator: AnnotatorConfig) -
             miss = 0.0 if one_sided else _logistic(-low - gap) - _logistic(-high - gap)
             right[level] += hit
             mass[level] += hit + miss
-    limits = {level: Limit(right[level] / mass[level], mass[level] / count) for level in reversed(LEVELS) if mass[level]}
+    limits: dict[str, Limit] = {level: Limit(right[level] / mass[level], mass[level] / count) for level in reversed(LEVELS) if mass[level]}
     return limits | {"all": Limit(sum(right.values()) / count, 1.0)} if count else {}
 
 
