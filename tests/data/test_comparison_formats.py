@@ -65,6 +65,18 @@ def test_each_form_is_found_by_its_fields_and_says_the_same(tmp_path: Path, name
     assert (ledger.rows_in, ledger.dropped) == (1, {})
 
 
+def test_two_texts_without_a_prompt_are_parted_by_trls_rule_where_it_is_asked_for(tmp_path: Path) -> None:
+    # The example of TRL's documentation of preference data with an implicit prompt.
+    row = {"chosen": "The sky is blue.", "rejected": "The sky is green."}
+    (found,), _ = bring_in(tmp_path, row, form="trl_implicit")
+    assert found.dialog.messages == (Message(role="user", content="The sky is"),)
+    assert [response.message.content for response in found.ranked] == [" blue.", " green."]
+    assert find_form(row) == "trl"
+    assert bring_in(tmp_path, {**row, "id": "first"}, {"prompt": "q", "chosen": "a", "rejected": "b"})[1].dropped == {"no prompt": 1}
+    _, ledger = bring_in(tmp_path, row, {"chosen": "The sky", "rejected": "The sky is"}, form="trl_implicit")
+    assert ledger.dropped == {"empty response": 1}
+
+
 def test_sides_are_kept_where_the_form_tells_them_and_said_to_be_unknown_where_not(tmp_path: Path) -> None:
     by_name = {name: bring_in(tmp_path, row)[0][0] for name, row in ROWS.items()}
     assert by_name["helpsteer3"].ranking == (1, 0)

@@ -2,6 +2,7 @@
 
     herdling         our own rows, whole (`base.comparison_records`)
     trl              {"prompt", "chosen", "rejected"}, or {"chosen", "rejected"} with the prompt at the beginning of both; texts or messages; "margin", "tools"
+    trl_implicit     the same without a prompt, two texts parted where they differ as TRL parts them; never taken unless it is named
     openai           {"input": {"messages", "tools"}, "preferred_output", "non_preferred_output"}
     sharegpt         {"conversations", "chosen", "rejected", "system", "tools"}
     alpaca           {"instruction", "input", "chosen", "rejected", "system", "history"}
@@ -44,6 +45,7 @@ from herdling.data.pair_forms import (
     read_sharegpt,
     read_stackexchange,
     read_trl,
+    read_trl_implicit,
     write_alpaca,
     write_openai,
     write_openai_chat,
@@ -110,7 +112,7 @@ FORMS: dict[str, Form] = {
     ),
     "hh": _form("chosen rejected", "", read_hh, write_hh),
     "trl": _form("chosen rejected", "prompt margin tools", read_trl, write_trl),
-    "trl_implicit": _form("chosen rejected", "margin tools", None, write_trl_implicit),
+    "trl_implicit": _form("chosen rejected", "margin tools", read_trl_implicit, write_trl_implicit),
     "trl_text": _form("prompt chosen rejected", "margin tools", None, write_trl_text),
     "openai_chat": _form("messages", "tools", None, write_openai_chat, "all responses but the best", *PAIR_LOSES[1:]),
 }

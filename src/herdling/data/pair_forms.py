@@ -112,12 +112,21 @@ def read_trl(row: Row, where: str) -> Comparison:
     if "prompt" in row:
         return make_pair(row, read_messages(row["prompt"]), read_answer(chosen), read_answer(rejected), tools=tools_of(row), **known)
     if isinstance(chosen, str):
-        raise RowFault("no prompt", "where two texts part is not where the answers begin; give the prompt as a column of its own, or messages")
-    return _with_implicit_prompt(row, read_messages(chosen), read_messages(rejected), **known)
+        raise RowFault("no prompt", "where two texts part need not be where the answers begin; give a column prompt, or name the form trl_implicit")
+    return make_pair(row, *split_conversations(read_messages(chosen), read_messages(rejected)), tools=tools_of(row), **known)
 
 
-def _with_implicit_prompt(row: Row, chosen: list[Message], rejected: list[Message], **known: Any) -> Comparison:
-    return make_pair(row, *split_conversations(chosen, rejected), tools=tools_of(row), **known)
+def read_trl_implicit(row: Row, where: str) -> Comparison:
+    """TRL preference without a prompt. Two texts are parted by TRL's own rule: the prompt is what both begin with, less a space at its end.
+
+    So first words that both answers share count as prompt; that is why this form is never taken without being named.
+    """
+    chosen, rejected = row["chosen"], row["rejected"]
+    if not isinstance(chosen, str) or not isinstance(rejected, str) or "prompt" in row:
+        return read_trl(row, where)
+    same = next((index for index, (one, other) in enumerate(zip(chosen, rejected, strict=False)) if one != other), min(len(chosen), len(rejected)))
+    same -= chosen[:same].endswith(" ")
+    return read_trl({**row, "prompt": chosen[:same], "chosen": chosen[same:], "rejected": rejected[same:]}, where)
 
 
 def split_conversations(chosen: Sequence[Message], rejected: Sequence[Message]) -> tuple[list[Message], Message, Message]:
