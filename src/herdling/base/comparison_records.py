@@ -24,7 +24,7 @@ def completion_to_row(completion: Completion) -> dict[str, Any]:
     row: dict[str, Any] = {"message": message_to_row(completion.message), "stop_reason": completion.stop_reason}
     if completion.sampling is not None:
         row["sampling"] = {item.name: getattr(completion.sampling, item.name) for item in fields(Sampling)} | {"stop": list(completion.sampling.stop)}
-    known = {"logprob": completion.logprob, "model": completion.model, "model_fingerprint": completion.model_fingerprint}
+    known: dict[str, Any] = {"logprob": completion.logprob, "model": completion.model, "model_fingerprint": completion.model_fingerprint}
     known |= {"token_ids": list(completion.token_ids), "token_logprobs": list(completion.token_logprobs)}
     return row | {name: value for name, value in known.items() if value not in (None, "", [])}
 
@@ -59,8 +59,8 @@ def comparison_to_row(comparison: Comparison) -> dict[str, Any]:
         "simulated": comparison.simulated,
     }
     safe = None if comparison.safe is None else list(comparison.safe)
-    known = {"rating": comparison.rating, "safe": safe, "edited": comparison.edited, "annotator": comparison.annotator, "round": comparison.round}
-    known |= {"seconds": comparison.seconds, "metadata": dict(comparison.metadata)}
+    known: dict[str, Any] = {"rating": comparison.rating, "safe": safe, "edited": comparison.edited, "annotator": comparison.annotator}
+    known |= {"round": comparison.round, "seconds": comparison.seconds, "metadata": dict(comparison.metadata)}
     return row | {name: value for name, value in known.items() if value not in (None, "", {})}
 
 

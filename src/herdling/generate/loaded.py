@@ -230,18 +230,20 @@ def load(path: str | Path, *, tokenizer: str | Path | Tokenizer | None = None, d
     if path.is_file():
         return _load_file(path, tokenizer, device, kind)
     folder = model_in(path)
-    model: Llama | RewardModel
-    if is_reward_model(folder):
-        # bfloat16 would round the differences of scores, and what stands beside a dialog would move its score.
-        model = load_reward_model(folder, device=device, dtype=kind or torch.float32)
-    else:
-        model = load_model(folder, device=device, dtype=kind)
+    model = _load_weights(folder, device, kind)
     chosen = _find_tokenizer(folder, tokenizer)
     chat = None
     if chosen is not None:
         check_tokenizer(folder, chosen)
         chat = _find_chat_format(folder, chosen)
     return LoadedModel(model, chosen, chat, name=str(path), stop_ids=load_stop_ids(folder), path=path)
+
+
+def _load_weights(folder: Path, device: str, dtype: torch.dtype | None) -> Llama | RewardModel:
+    if not is_reward_model(folder):
+        return load_model(folder, device=device, dtype=dtype)
+    # bfloat16 would round the differences of scores, and what stands beside a dialog would move its score.
+    return load_reward_model(folder, device=device, dtype=dtype or torch.float32)
 
 
 def _load_file(path: Path, tokenizer: str | Path | Tokenizer | None, device: str, dtype: torch.dtype | None) -> LoadedModel:

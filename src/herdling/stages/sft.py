@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from herdling.train.schedule import Schedule
 
 NUM_SAMPLES = 4
+PAPER_LENGTH = 4096
 
 
 @stage("sft", output="model")
@@ -46,7 +47,7 @@ class Sft:
     epochs: Annotated[int, Field(ge=1)] = 2
     """How often each dialog is seen (Llama 2, section 3.1)."""
     sequence_length: Annotated[int, Field(ge=2)] | None = None
-    """Tokens in a row. Unset: the model's context, 4,096 in the paper."""
+    """Tokens in a row. Unset: the model's context, but at most the paper's 4,096 (Llama 2, section 3.1)."""
     batch_rows: Annotated[int, Field(ge=1)] | None = None
     """Rows in a step. Unset: 64 for a size of the papers (Llama 2, section 3.1), fewer for a small model, so that a small set still makes enough steps."""
     too_long: Literal["drop", "truncate"] = "drop"
@@ -69,7 +70,7 @@ class Sft:
         from herdling.tokenizer import load_tokenizer
         from herdling.tokenizer.chat_format import chat_format
         from herdling.train.schedule import plan_schedule
-        from herdling.train.size import check_context, size_of
+        from herdling.train.size import check_context, sft_size
         from herdling.train.start import settle_device
 
         where, seed = f"stages.{run.name}", stream_seed(run.seed, run.name)
@@ -79,19 +80,19 @@ class Sft:
 
         device = settle_device(self.loop, run.folder)
         model = load_model(run.input(self.model), dtype=float32)
-        size = size_of("", vocab_size=tokenizer.vocab_size, config=model.config, where=where)
-        length = self.sequence_length or model.config.max_position_embeddings
+        size = sft_size(model.config)
+        length = self.sequence_length or min(model.config.max_position_embeddings, PAPER_LENGTH)
         check_context(model.config, length, where)
 
         ledger = Ledger(run.name)
         encoded = encode_dialogs(dialogs_of(run.input(self.data), "train"), template, ledger, sequence_length=length, too_long=self.too_long)
         ledger.check(self.max_dropped_share)
         rows = DialogRows(encoded, sequence_length=length, epochs=self.epochs, seed=seed, pad_id=tokenizer.pad_id)
-        batch = (self.batch_rows or size.sft_rows) * length
+        batch = (self.batch_rows or size.rows) * length
         steps = -(-rows.num_rows * length // batch)
         schedule = plan_schedule(self.schedule, num_tokens=steps * batch, batch=str(batch), sequence_length=length, where=where)
 
-        trained = self._train(run, model, rows, schedule, self.optimizer.lr or size.sft_lr, device, template)
+        trained = self._train(run, model, rows, schedule, self.optimizer.lr or size.lr, device, template)
         run.summary |= {"dialogs": ledger.kept, "epochs": self.epochs, "tokens_supervised": ledger.counts["tokens supervised"], **trained}
         save_model(run.folder, model, tokenizer, template)
 

@@ -45,8 +45,6 @@ class Size:
     batch: str
     """Tokens in a step, or a ramp of them, with the sequence length."""
     num_tokens: str
-    sft_lr: float
-    sft_rows: int
 
 
 def size_of(name: str, *, vocab_size: int, config: LlamaConfig | None, where: str) -> Size:
@@ -59,9 +57,29 @@ def size_of(name: str, *, vocab_size: int, config: LlamaConfig | None, where: st
         raise SettingsError(f"{where}.model.vocab_size: found {config.vocab_size:,}, the tokenizer has {vocab_size:,} ids")
     if config is None and name in PAPER_RUNS:
         lr, batch, num_tokens = PAPER_RUNS[name]
-        return Size(config=replace(PRESETS[name], vocab_size=vocab_size), lr=lr, batch=batch, num_tokens=num_tokens, sft_lr=2e-5, sft_rows=64)
+        return Size(config=replace(PRESETS[name], vocab_size=vocab_size), lr=lr, batch=batch, num_tokens=num_tokens)
     parameters = config.num_parameters() if config is not None else _parameters(name, f"{where}.size")
     return _small(parameters, vocab_size, config)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SftSize:
+    """What to fine-tune a model with."""
+
+    lr: float
+    rows: int
+    """Rows in a step."""
+
+
+def sft_size(config: LlamaConfig) -> SftSize:
+    """Return Llama 2's figures (section 3.1) for a model of the papers' sizes; for a small one half of the dial's peak and 8 rows.
+
+    On the starter's dialogs a smaller rate learned fewer facts in the same tokens (docs/log.md), and the papers' 2e-5 moves a miniature hardly at all.
+    """
+    parameters = config.num_parameters()
+    if parameters >= PAPER_PARAMETERS:
+        return SftSize(lr=2e-5, rows=64)
+    return SftSize(lr=dial(parameters, vocab_size=config.vocab_size).lr / 2, rows=8)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,17 +118,11 @@ def _parameters(name: str, where: str) -> int:
 
 
 def _small(parameters: int, vocab_size: int, config: LlamaConfig | None) -> Size:
-    """Return what the dial gives; with an exact `config`, what it gives a model of that size.
-
-    Fine-tuning takes half of the peak of pre-training and 8 rows a step: on the starter's dialogs a smaller rate learned fewer facts in the same tokens
-    (docs/log.md), and the papers' 2e-5 moves a model of this size hardly at all.
-    """
+    """Return what the dial gives; with an exact `config`, what it gives a model of that size."""
     small = dial(parameters, vocab_size=vocab_size, sequence_length=config.max_position_embeddings if config else SMALL_SEQUENCE_LENGTH)
     return Size(
         config=config or small.config,
         lr=small.lr,
         batch=f"{small.batch_tokens}@{small.sequence_length}",
         num_tokens=str(small.num_tokens),
-        sft_lr=small.lr / 2,
-        sft_rows=8,
     )
