@@ -113,7 +113,8 @@ def read_trl(row: Row, where: str) -> Comparison:
         return make_pair(row, read_messages(row["prompt"]), read_answer(chosen), read_answer(rejected), tools=tools_of(row), **known)
     if isinstance(chosen, str):
         raise RowFault("no prompt", "where two texts part need not be where the answers begin; give a column prompt, or name the form trl_implicit")
-    return make_pair(row, *split_conversations(read_messages(chosen), read_messages(rejected)), tools=tools_of(row), **known)
+    prompt, better, worse = split_conversations(read_messages(chosen), read_messages(rejected))
+    return make_pair(row, prompt, better, worse, tools=tools_of(row), **known)
 
 
 def read_trl_implicit(row: Row, where: str) -> Comparison:
