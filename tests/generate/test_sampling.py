@@ -48,6 +48,12 @@ def test_temperature_zero_takes_the_likeliest() -> None:
     assert sample_tokens(LOGITS, [Sampling(temperature=0)], [0.99]).tolist() == [1]
 
 
+def test_of_equally_likely_tokens_greedy_takes_the_first_in_each_row() -> None:
+    logits = torch.zeros(2, 1000)
+    logits[0, [300, 7, 999]] = 2.5
+    assert sample_tokens(logits, [Sampling(temperature=0)] * 2, [0.5, 0.5]).tolist() == [7, 0]
+
+
 @pytest.mark.parametrize(("uniform", "token"), [(0.0, 0), (0.124, 0), (0.126, 1), (0.624, 1), (0.626, 2), (0.76, 3), (0.9999999, 3)])
 def test_plain_sampling_inverts_the_distribution_function(uniform: float, token: int) -> None:
     assert sample_tokens(LOGITS, [Sampling(temperature=1, top_p=1)], [uniform]).tolist() == [token]
