@@ -26,10 +26,10 @@ def test_turning_is_a_complex_product_of_each_half_split_pair():
 
 def test_compiled_and_eager_turn_alike(monkeypatch):
     x = torch.randn(2, 3, 5, 8)
-    angles = RopeTable(CONFIG).angles(None, 5, x)
-    eager = rotate(x, angles)
+    restarting = torch.tensor([[0, 1, 2, 0, 1], [0, 0, 1, 2, 3]])
+    eager = [rotate(x, RopeTable(CONFIG).angles(positions, 5, x)) for positions in (None, restarting)]
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
-    torch.testing.assert_close(rotate(x, angles), eager)
+    torch.testing.assert_close([rotate(x, RopeTable(CONFIG).angles(positions, 5, x)) for positions in (None, restarting)], eager)
 
 
 def test_the_stretch_keeps_short_waves_slows_long_ones_and_blends_between():

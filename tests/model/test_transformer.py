@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounterWithBackend
 
 from herdling.base.errors import ModelError
 from herdling.model.cache import KVCache
@@ -131,7 +132,19 @@ def test_float32_angles_survive_a_cast_of_the_model():
     assert all(table.dtype == torch.float32 for table in model.rope.on(torch.device("cpu")))
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch's compiler uses what PyTorch has deprecated
+def test_a_compiled_model_is_compiled_once():
+    torch._dynamo.reset()
+    counter = CompileCounterWithBackend("aot_eager")
+    model, ids = _model(), torch.zeros(2, 16, dtype=torch.int64)
+    forward = torch.compile(model.forward, dynamic=False, backend=counter)
+    for _ in range(3):
+        forward(ids, position_ids=torch.arange(16).expand(2, 16), document_ids=torch.zeros_like(ids)).sum().backward()
+    assert counter.frame_count == 1
+
+
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch's compiler uses what PyTorch has deprecated
 def test_compiled_training_gives_the_loss_and_gradients_of_eager():
     ids = torch.randint(0, 97, (2, 40))
     eager, compiled = _model(), _model()

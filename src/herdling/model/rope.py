@@ -52,9 +52,15 @@ class RopeTable:
 
     def angles(self, position_ids: Tensor | None, length: int, like: Tensor) -> Angles:
         """Return the angles of these positions `[B, T]` (unset: 0 .. T - 1) on the device and in the dtype of `like`."""
-        cos, sin = self.on(like.device)
-        chosen = slice(length) if position_ids is None else position_ids
-        cos, sin = cos[chosen].to(like.dtype), sin[chosen].to(like.dtype)
+        if torch.compiler.is_compiling():
+            # A table made while a graph is traced is not there for the graph's guards: the second step would be compiled anew. These few angles cost nothing.
+            positions = torch.arange(length, device=like.device) if position_ids is None else position_ids
+            angles = positions.float().unsqueeze(-1) * rope_frequencies(self.config).to(like.device)
+            cos, sin = angles.cos(), angles.sin()
+        else:
+            chosen = slice(length) if position_ids is None else position_ids
+            cos, sin = (table[chosen] for table in self.on(like.device))
+        cos, sin = cos.to(like.dtype), sin.to(like.dtype)
         cos, sin = torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
         return (cos[None, None], sin[None, None]) if position_ids is None else (cos[:, None], sin[:, None])
 
