@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +25,7 @@ import torch
 import torch.nn.functional as F
 from device import forget, peak_mib, seconds_of, wanted_device
 from machine import machine_facts
+from result import give_result
 from torch import Tensor
 from transformers import LlamaConfig as PeerConfig
 from transformers import LlamaForCausalLM
@@ -259,11 +259,8 @@ def main() -> None:
     results = [compare(name, int(length), options, device, peak) for name in options.shapes.split(",") for length in options.lengths.split(",")]
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     facts = machine_facts("torch", "transformers", "herdling")
-    line = json.dumps({"benchmark": "gpu_training", "command": " ".join(sys.argv), "gpu": gpu, **facts, "checks": checks, "results": results})
-    print(line)
-    if options.write:
-        options.write.parent.mkdir(parents=True, exist_ok=True)
-        options.write.write_text(line + "\n", encoding="utf-8")
+    found = {"benchmark": "gpu_training", "command": " ".join(sys.argv), "gpu": gpu, **facts, "checks": checks, "results": results}
+    give_result(found, options.write)
 
 
 if __name__ == "__main__":
