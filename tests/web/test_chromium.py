@@ -220,9 +220,9 @@ def test_a_server_killed_in_the_middle_of_a_submission_loses_nothing_and_counts_
     served.start()
     saved(page, 1)
     # The reply is lost: the server stores the judgement and dies before the page hears of it.
+    page.route("**/judge", lambda route: (route.fetch(), served.kill(), route.abort()))
     ask(page, "Second?")
     press(page, "3")
-    page.route("**/judge", lambda route: (route.fetch(), served.kill(), route.abort()))
     press(page, "Enter")
     page.wait_for_selector("#status:has-text('No connection')")
     page.unroute("**/judge")
@@ -263,12 +263,12 @@ def test_what_is_typed_outlives_reloads_and_a_kill(browser: Any, served: Served)
 def test_a_lost_lease_is_said_and_the_task_can_be_taken_again(browser: Any, served: Served) -> None:
     page = enter(browser, served, "bob")
     work(page, served, "edits")
+    # What the server says once the lease ran out and the slot went to somebody else.
+    page.route("**/judge", lambda route: route.continue_(post_data=json.dumps({**route.request.post_data_json, "lease": "of an earlier hold"})))
     ask(page, "Held?")
     press(page, "2", "e")
     page.keyboard.type("Mine ")
     text = page.input_value("#edit")
-    # What the server says once the lease ran out and the slot went to somebody else.
-    page.route("**/judge", lambda route: route.continue_(post_data=json.dumps({**route.request.post_data_json, "lease": "of an earlier hold"})))
     page.keyboard.press("Control+Enter")
     page.wait_for_selector("#alert:not([hidden])")
     assert "no longer hold" in page.inner_text("#alert")
