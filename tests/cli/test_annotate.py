@@ -45,25 +45,28 @@ def serving(*arguments: str, cwd: Path) -> Iterator[tuple[str, subprocess.Popen[
         process.communicate(timeout=20)
 
 
-def opened(link: str) -> httpx.Client:
+@contextmanager
+def opened(link: str) -> Iterator[httpx.Client]:
     """Open a link as soon as the server listens."""
-    client = httpx.Client(follow_redirects=True)
-    for _ in range(200):
-        try:
-            client.get(link).raise_for_status()
-        except httpx.TransportError:
-            time.sleep(0.05)
+    with httpx.Client(follow_redirects=True) as client:
+        for _ in range(200):
+            try:
+                client.get(link).raise_for_status()
+            except httpx.TransportError:
+                time.sleep(0.05)
+            else:
+                break
         else:
-            return client
-    raise AssertionError("the server does not answer")
+            raise AssertionError("the server does not answer")
+        yield client
 
 
 @pytest.fixture
 def models(tmp_path: Path) -> list[str]:
-    """Two small chat models, as arguments."""
+    """Two small chat models, with room for answers that never end by themselves, as arguments."""
     tokenizer = toy_tokenizer()
     for seed, name in ((1, "old"), (2, "new")):
-        save_model(tmp_path / name, toy_model(seed), tokenizer, chat_format(tokenizer, "llama3.1"))
+        save_model(tmp_path / name, toy_model(seed, max_position_embeddings=512), tokenizer, chat_format(tokenizer, "llama3.1"))
     return ["--model", f"old={tmp_path / 'old'}", "--model", f"new={tmp_path / 'new'}"]
 
 
