@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
@@ -28,6 +28,8 @@ from herdling.types import Comparison
 
 if TYPE_CHECKING:
     from herdling.generate.loaded import LoadedModel
+    from herdling.model.precision import Device
+    from herdling.model.reward import RewardModel
 
 MIN_WARMUP_STEPS = 5
 """Llama 2, section 3.2.2: a warm-up of 3 % of the steps, with a minimum of 5."""
@@ -72,10 +74,8 @@ class Reward:
         from herdling.checkpoint.huggingface import save_model
         from herdling.generate.loaded import load
         from herdling.model.reward import RewardModel
-        from herdling.train.preference_losses import PairwiseReward
-        from herdling.train.schedule import plan_schedule
         from herdling.train.size import reward_size
-        from herdling.train.start import settle_device, train_llama
+        from herdling.train.start import settle_device
 
         where, seed = f"stages.{run.name}", stream_seed(run.seed, run.name)
         margins = MARGINS[self._margin(where)]
@@ -99,32 +99,8 @@ class Reward:
             hidden_size=chat.config.hidden_size,
             pad_id=chat.tokenizer.pad_id,
         )
-        # The schedule counts positions: a step's rows on average. Warm-up and decay follow the steps, whose true sizes differ a little.
-        positions = -(-feed.num_tokens // (feed.num_steps * feed.row_length)) * feed.row_length
-        schedule = plan_schedule(
-            self.schedule,
-            num_tokens=feed.num_steps * positions,
-            batch=str(positions),
-            sequence_length=feed.row_length,
-            where=where,
-            min_warmup_steps=MIN_WARMUP_STEPS,
-        )
         model = RewardModel.from_llama(chat.model, seed)
-        trained = train_llama(
-            model,
-            PairwiseReward(safety_weight=self.safety_loss),
-            feed,
-            schedule=schedule,
-            optimizer=self.optimizer,
-            lr=self.optimizer.lr or size.lr,
-            loop=self.loop,
-            device=device,
-            folder=run.folder,
-            validate=None,
-            progress=run.progress,
-            stop_requested=run.stop_requested,
-        )
-        del trained["bits_per_byte"]
+        trained = self._train(run, model, feed, self.optimizer.lr or size.lr, device)
         save_model(run.folder, model, chat.tokenizer, chat.chat_format)
 
         scored = score_held_out(load(run.folder, dtype="float32", device=device.device.type), held_out, ledger)
@@ -136,6 +112,39 @@ class Reward:
         run.summary |= {"comparisons": ledger.kept, "pairs": ledger.counts["pairs"], "epochs": self.epochs, **trained}
         run.summary |= {"test_comparisons": accuracy["total"], "test_accuracy": round(accuracy["accuracy"], 4)}
         remove(run.folder / "checkpoints")
+
+    def _train(self, run: StageRun, model: RewardModel, feed: ComparisonFeed, lr: float, device: Device) -> dict[str, Any]:
+        """Rank the responses of each comparison, over as many steps as the feed has."""
+        from herdling.train.preference_losses import PairwiseReward
+        from herdling.train.schedule import plan_schedule
+        from herdling.train.start import train_llama
+
+        # The schedule counts positions: a step's rows on average. Warm-up and decay follow the steps, whose true sizes differ a little.
+        positions = -(-feed.num_tokens // (feed.num_steps * feed.row_length)) * feed.row_length
+        schedule = plan_schedule(
+            self.schedule,
+            num_tokens=feed.num_steps * positions,
+            batch=str(positions),
+            sequence_length=feed.row_length,
+            where=f"stages.{run.name}",
+            min_warmup_steps=MIN_WARMUP_STEPS,
+        )
+        trained = train_llama(
+            model,
+            PairwiseReward(safety_weight=self.safety_loss),
+            feed,
+            schedule=schedule,
+            optimizer=self.optimizer,
+            lr=lr,
+            loop=self.loop,
+            device=device,
+            folder=run.folder,
+            validate=None,
+            progress=run.progress,
+            stop_requested=run.stop_requested,
+        )
+        del trained["bits_per_byte"]
+        return trained
 
     def _margin(self, where: str) -> Margin:
         if self.objective == "llama3" and self.margin not in (None, "none"):
