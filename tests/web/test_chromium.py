@@ -188,6 +188,20 @@ def test_a_safety_campaign_by_keyboard_alone(browser: Any, served: Served) -> No
     assert page.faults == []
 
 
+def test_nothing_can_be_typed_into_a_box_that_is_about_to_go(browser: Any, served: Served) -> None:
+    page = enter(browser, served, "bob")
+    page.route("**/next", lambda route: (time.sleep(0.5), route.continue_()))  # a server that is slow to say what comes next
+    work(page, served, "safe")
+    for number in (1, 2):
+        ask(page, f"Prompt {number}?")
+        press(page, "3", "s", "Enter")
+        saved(page, number)
+        page.wait_for_selector("#composer:not([hidden])")  # to go on with this conversation
+        press(page, "Enter")
+        assert page.is_hidden("#composer")
+    assert page.faults == []
+
+
 def test_two_annotators_at_once_get_different_tasks_and_see_nothing_of_each_other(browser: Any, served: Served) -> None:
     pages = [enter(browser, served, name) for name in ("bob", "cleo")]
     seen: list[str] = []

@@ -37,8 +37,9 @@ function refused(error) {
   if (error.status === 401) view.alertWith(error.message, "Log in", () => location.assign("/login"));
   else if (error.status === 403) view.alertWith(error.message, "Reload", () => location.reload());
   else if (error.reason === "stale lease" && task) lost();
-  else view.alertWith(error.message, task && !texts ? "Try again" : "All right", () => { view.alertWith(); if (task && !texts) doing(askAnswers); });
-  if (task && !texts) view.sampling("There are no answers yet.", false);
+  else if (!$("sampling").hidden) view.alertWith(error.message, "Try again", () => { view.alertWith(); doing(task ? askAnswers : takeNext); });
+  else view.alertWith(error.message, "All right", () => view.alertWith());
+  if (!texts) view.sampling(task ? "There are no answers yet." : "Nothing has come yet.", false);
 }
 
 function lost() {
@@ -70,6 +71,8 @@ async function present(next) {
 
 const takeNext = async () => {
   setFollow(null);
+  view.show("sampling"); // at once: what is typed into a box that is about to go would be lost
+  view.sampling("Looking for what comes next …", true);
   await present((await door.post("next")).task);
 };
 
@@ -223,7 +226,9 @@ const send = () =>
     const kept = follow ?? shelf.get("prompt") ?? {};
     const key = kept.key && kept.text === text ? kept.key : newKey();
     keepPrompt(text, key);
-    const next = (await door.post("prompt", { text, key, ...(follow && { task: follow.task }) })).task;
+    $("prompt").readOnly = true; // what is on its way is not to be changed here
+    const sent = door.post("prompt", { text, key, ...(follow && { task: follow.task }) });
+    const next = (await sent.finally(() => ($("prompt").readOnly = false))).task;
     if (follow) setFollow(null);
     else shelf.put("prompt", undefined);
     await present(next);
