@@ -87,8 +87,8 @@ def accepted(hint: Any) -> str:
     """Say in words what a setting accepts."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Annotated:
-        kinds = [mark.kind for mark in arguments[1:] if isinstance(mark, Input)]
-        return f"{'any artifact' if kinds[0] == 'any' else f'an artifact: {kinds[0]}'}" if kinds else accepted(arguments[0])
+        found = [mark for mark in arguments[1:] if isinstance(mark, Input)]
+        return (f"an artifact: {found[0]}" if found[0].kinds else str(found[0])) if found else accepted(arguments[0])
     if origin is Literal:
         return " or ".join(f"`{_toml(value)}`" for value in arguments)
     if origin in (Union, types.UnionType):

@@ -17,7 +17,7 @@ class InnerConfig:
 @settings
 class OuterConfig:
     model: Annotated[str, Input("model")]
-    models: dict[str, Annotated[str, Input("model")]] | None = None
+    models: dict[str, Annotated[str, Input("model", "export")]] | None = None
     epochs: int = 2
     log_every: Annotated[int, Volatile()] = 10
     inner: InnerConfig = InnerConfig()
@@ -50,7 +50,17 @@ def test_a_fault_names_its_path_what_was_found_and_what_is_accepted(data: dict[s
 
 def test_inputs_are_found_by_their_type() -> None:
     value = OuterConfig(model="@a", models={"x": "@b", "y": "/c"})
-    assert list(inputs_of(value)) == [("model", "@a", "model"), ("models.x", "@b", "model"), ("models.y", "/c", "model")]
+    assert list(inputs_of(value)) == [
+        ("model", "@a", Input("model")),
+        ("models.x", "@b", Input("model", "export")),
+        ("models.y", "/c", Input("model", "export")),
+    ]
+
+
+def test_a_mark_accepts_its_kinds_and_without_any_everything() -> None:
+    assert [kind for kind in ("data", "samples", "model") if Input("data", "samples").accepts(kind)] == ["data", "samples"]
+    assert str(Input("data", "samples")) == "data or samples"
+    assert Input().accepts("whatever")
 
 
 def test_a_volatile_setting_is_not_part_of_the_identity() -> None:

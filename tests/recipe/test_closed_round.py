@@ -49,7 +49,7 @@ def test_a_recipe_reads_a_closed_round_by_its_path(tmp_path: Path) -> None:
 
 
 def test_a_round_does_not_pass_for_something_else(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="holds a comparisons, expected a data"):
+    with pytest.raises(SettingsError, match="holds comparisons, expected data or samples"):
         runner(tmp_path, "toy_read_data", closed_round(tmp_path, num_comparisons=2)).run()
 
 

@@ -55,7 +55,7 @@ def test_a_resolved_recipe_reads_back_to_an_equal_one(tmp_path: Path) -> None:
         (TOY.replace("words = [", "wrods = ["), r"stages.words.wrods: unknown setting \(did you mean 'words'\?\); accepted here: words, stop_after, tokenizer"),
         (TOY.replace('["x", "y", "z"]', '["x", 3]'), r"stages.words.words.1: found 3, expected text in quotes"),
         (TOY.replace('"@words"', '"@wodrs"'), r"stages.count.of\[0\]: no stage is called 'wodrs' \(did you mean 'words'\?\)"),
-        (TOY.replace('"@words"', '"@count"'), r"stages.count.of\[0\]: @count makes a report, expected a data"),
+        (TOY.replace('"@words"', '"@count"'), r"stages.count.of\[0\]: @count makes report, expected data or samples"),
         (TOY.replace('"toy_words"', '"toy_wrds"'), r"no stage of kind 'toy_wrds' \(did you mean 'toy_words'\?\)"),
         (TOY.replace('of = ["@words"]', ""), r"stages.count.of: is missing and has no safe default"),
         (TOY.replace('name = "toy"', 'nmae = "toy"'), r"nmae: unknown setting \(did you mean 'name'\?\)"),

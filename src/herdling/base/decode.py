@@ -27,11 +27,22 @@ class Volatile:
     """Marks a setting that cannot change the result: a change of it neither redoes nor refuses a finished stage."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class Input:
-    """Marks a setting that names an artifact of this kind: `@stage` of the same recipe, a path, or `hf:org/name`."""
+    """Marks a setting that names an artifact of one of these kinds (none named: of any): `@stage` of the same recipe, a path, or `hf:org/name`."""
 
-    kind: str
+    kinds: tuple[str, ...]
+
+    def __init__(self, *kinds: str) -> None:
+        object.__setattr__(self, "kinds", kinds)
+
+    def accepts(self, kind: str) -> bool:
+        """Say whether an artifact of this kind fits."""
+        return not self.kinds or kind in self.kinds
+
+    def __str__(self) -> str:
+        """Return the kinds as an error names them."""
+        return " or ".join(self.kinds) or "any artifact"
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
@@ -85,17 +96,17 @@ def setting_hints(cls: type[Any]) -> dict[str, Any]:
     return {field.name: hints[field.name] for field in fields(cls)}
 
 
-def inputs_of(value: Any) -> Iterator[tuple[str, str, str]]:
-    """Yield (dotted field, reference, kind) for each artifact that these settings name, in the order of the fields."""
+def inputs_of(value: Any) -> Iterator[tuple[str, str, Input]]:
+    """Yield (dotted field, reference, which kinds fit) for each artifact that these settings name, in the order of the fields."""
     for name, hint in setting_hints(type(value)).items():
-        kinds = [mark.kind for mark in marks(hint) if isinstance(mark, Input)]
+        found = [mark for mark in marks(hint) if isinstance(mark, Input)]
         held = getattr(value, name)
-        if kinds:
+        if found:
             for key, reference in _references(held):
-                yield f"{name}{key}", reference, kinds[0]
+                yield f"{name}{key}", reference, found[0]
         elif is_dataclass(held):
-            for inner, reference, kind in inputs_of(held):
-                yield f"{name}.{inner}", reference, kind
+            for inner, reference, mark in inputs_of(held):
+                yield f"{name}.{inner}", reference, mark
 
 
 def _references(held: Any) -> Iterator[tuple[str, str]]:

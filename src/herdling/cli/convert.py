@@ -1,7 +1,7 @@
 """`herdling convert ARTIFACT --to FORM FILE`: the comparisons of an artifact as rows that other projects read.
 
-Reads an artifact of comparisons (a frozen round, an import, the output of collect); writes one .jsonl file, also .jsonl.gz or .jsonl.zst. What a form cannot
-say is left out, and named. Starts without torch.
+Reads an artifact of comparisons (a frozen round, an import, the output of collect or rejection_sampling); writes one .jsonl file, also .jsonl.gz or
+.jsonl.zst. What a form cannot say is left out, and named. Starts without torch.
 """
 
 from __future__ import annotations
@@ -35,8 +35,11 @@ def convert(
     if ".jsonl" not in file.suffixes[-2:]:
         raise DataError(f"{file}: comparisons are written as .jsonl, .jsonl.gz or .jsonl.zst; found the ending {file.suffix!r}")
     artifact = read_artifact(path)
-    if artifact.kind != "comparisons":
-        raise DataError(f"{path}: an artifact of kind {artifact.kind}, expected comparisons: a closed round, or the output of prepare_comparisons or collect")
+    if artifact.kind not in ("comparisons", "samples"):
+        raise DataError(
+            f"{path}: an artifact of kind {artifact.kind}, expected comparisons or samples:"
+            " a closed round, or the output of prepare_comparisons, collect or rejection_sampling"
+        )
     ledger = Ledger(f"convert to {to}")
     count = export_comparisons(file, read_comparisons(path, split), to, ledger, margins=table)
     if as_json:

@@ -9,9 +9,6 @@ from herdling.base.decode import inputs_of
 from herdling.base.errors import SettingsError, did_you_mean
 from herdling.stages.registry import Stage
 
-# An export is a model folder too, so it may stand wherever a model may.
-ACCEPTS = {"model": ("model", "export"), "any": ()}
-
 
 def dependencies(name: str, stage: Stage, stages: Mapping[str, Stage]) -> list[str]:
     """Return the stages that this one reads, in the order of its settings.
@@ -20,7 +17,7 @@ def dependencies(name: str, stage: Stage, stages: Mapping[str, Stage]) -> list[s
         SettingsError: a reference names no stage of the recipe, or one that makes another kind of artifact.
     """
     found = []
-    for field, reference, kind in inputs_of(stage):
+    for field, reference, mark in inputs_of(stage):
         if not reference.startswith("@"):
             continue
         target = reference.removeprefix("@")
@@ -28,8 +25,8 @@ def dependencies(name: str, stage: Stage, stages: Mapping[str, Stage]) -> list[s
         if target not in stages:
             raise SettingsError(f"{where}: no stage is called {target!r}{did_you_mean(target, stages)}; there are: {', '.join(stages)}")
         made = stages[target].output
-        if kind != "any" and made not in ACCEPTS.get(kind, (kind,)):
-            raise SettingsError(f"{where}: {reference} makes a {made}, expected a {kind}")
+        if not mark.accepts(made):
+            raise SettingsError(f"{where}: {reference} makes {made}, expected {mark}")
         if target not in found:
             found.append(target)
     return found

@@ -30,11 +30,11 @@ from herdling.base.artifact import (
     value_fingerprint,
     write_json_atomic,
 )
-from herdling.base.decode import inputs_of
+from herdling.base.decode import Input, inputs_of
 from herdling.base.errors import LineageError, LockedError, SettingsError
 from herdling.base.progress import Progress, SilentProgress
 from herdling.base.units import format_seconds
-from herdling.recipe.graph import ACCEPTS, downstream_of, needed_for
+from herdling.recipe.graph import downstream_of, needed_for
 from herdling.recipe.lineage import RECORD, Identity, State, begin_attempt, identity, partial_folder, state_of, write_record
 from herdling.recipe.recipe import Recipe
 from herdling.stages.registry import Stage, StageRun
@@ -163,12 +163,12 @@ class Runner:
     def _inputs(self, name: str, stage: Stage, artifacts: Mapping[str, Artifact]) -> dict[str, tuple[Path, Artifact | None, str]]:
         """Return reference -> (path, artifact if it is one of ours, fingerprint of the contents)."""
         found: dict[str, tuple[Path, Artifact | None, str]] = {}
-        for setting, reference, kind in inputs_of(stage):
+        for setting, reference, mark in inputs_of(stage):
             if reference.startswith("@"):
                 artifact = artifacts[reference.removeprefix("@")]
                 found[reference] = (artifact.folder, artifact, artifact.fingerprint)
             else:
-                found[reference] = _outside(f"stages.{name}.{setting}", reference, kind)
+                found[reference] = _outside(f"stages.{name}.{setting}", reference, mark)
         return found
 
     def _refusal(self, name: str, lines: list[str]) -> LineageError:
@@ -182,15 +182,15 @@ class Runner:
         )
 
 
-def _outside(where: str, reference: str, kind: str) -> tuple[Path, Artifact | None, str]:
+def _outside(where: str, reference: str, mark: Input) -> tuple[Path, Artifact | None, str]:
     """Look at an input that is no stage of this recipe: an artifact of another run, or a file or folder of the user's."""
     path = Path(reference).expanduser()
     if not path.exists():
         raise SettingsError(f"{where}: {reference}: no such file or folder. Name a stage as @NAME, or an existing path")
     if is_artifact(path):
         artifact = read_artifact(path)
-        if kind != "any" and artifact.kind not in ACCEPTS.get(kind, (kind,)):
-            raise SettingsError(f"{where}: {reference} holds a {artifact.kind}, expected a {kind}")
+        if not mark.accepts(artifact.kind):
+            raise SettingsError(f"{where}: {reference} holds {artifact.kind}, expected {mark}")
         return path, artifact, artifact.fingerprint
     return path, None, value_fingerprint(file_digests(path)) if path.is_dir() else file_fingerprint(path)
 

@@ -24,15 +24,18 @@ from herdling.base.decode import Input, settings
 from herdling.base.errors import LineageError, SettingsError, did_you_mean
 from herdling.base.progress import Progress, SilentProgress
 
-# A reference to an artifact: `@stage` of the same recipe, or a path. The mark tells the graph which kind fits.
-DataInput = Annotated[str, Input("data")]
+# A reference to an artifact: `@stage` of the same recipe, or a path. The mark tells the graph which kinds fit.
+# Dialogs stand in data and in samples (what a model of ours said, chosen by a reward), comparisons in rounds and in samples; documents in data alone.
+DataInput = Annotated[str, Input("data", "samples")]
+DocumentsInput = Annotated[str, Input("data")]
 TokenizerInput = Annotated[str, Input("tokenizer")]
 TokensInput = Annotated[str, Input("tokens")]
-ModelInput = Annotated[str, Input("model")]
-ComparisonsInput = Annotated[str, Input("comparisons")]
+# An export is a model folder too, so it may stand wherever a model may.
+ModelInput = Annotated[str, Input("model", "export")]
+ComparisonsInput = Annotated[str, Input("comparisons", "samples")]
 RewardInput = Annotated[str, Input("reward")]
 EvaluationInput = Annotated[str, Input("evaluation")]
-AnyInput = Annotated[str, Input("any")]
+AnyInput = Annotated[str, Input()]
 
 # kind -> module. One verb a file; the order is that of the life cycle.
 MODULES = {

@@ -14,7 +14,7 @@ from herdling.base.errors import DataError, Stopped
 from herdling.base.ledger import Ledger
 from herdling.base.records import document_from_row, read_jsonl
 from herdling.data.token_shards import TokenShards, finished_shards, write_shards
-from herdling.stages.registry import DataInput, StageRun, TokenizerInput, stage
+from herdling.stages.registry import DocumentsInput, StageRun, TokenizerInput, stage
 from herdling.types import Document
 
 
@@ -26,7 +26,7 @@ class Tokenize:
     stages refuse tokens that another tokenizer made.
     """
 
-    data: DataInput
+    data: DocumentsInput
     """The documents: the output of prepare_data."""
     tokenizer: TokenizerInput
     """The tokenizer to encode them with: the output of train_tokenizer, or the path of one."""

@@ -14,7 +14,7 @@ from herdling.base.errors import DataError
 from herdling.base.ledger import Ledger
 from herdling.base.records import dialog_from_row, document_from_row, read_jsonl
 from herdling.base.units import format_bytes
-from herdling.stages.registry import DataInput, StageRun, stage
+from herdling.stages.registry import DocumentsInput, StageRun, stage
 
 
 @stage("train_tokenizer", output="tokenizer")
@@ -23,7 +23,7 @@ class TrainTokenizer:
     pattern (Llama 3, section 3.2).
     """
 
-    data: DataInput
+    data: DocumentsInput
     """The texts to learn from: the output of prepare_data."""
     family: Literal["llama2", "llama3"] = "llama3"
     """`llama2`: SentencePiece, the tokenizer of Llama 1 and 2. `llama3`: byte-level with up to three digits a token."""
