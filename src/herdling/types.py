@@ -18,6 +18,10 @@ Rating = Literal["significantly", "better", "slightly", "negligibly"]
 """How much better the chosen response is (Llama 2, section 3.2.1); `negligibly` includes "unsure"."""
 Campaign = Literal["helpfulness", "safety"]
 """What a judgement is about: the two are collected apart, with guidelines of their own (Llama 2, section 3.2.1)."""
+Supervised = Literal["all", "last"]
+"""Which of the assistant's answers are trained on: all of them, or those behind the last message of the user only (Llama 2, sections 3.2.3 and 3.3)."""
+SAFETY_TAG = "safety"
+"""Marks a message of the user as an adversarial prompt: what Llama 2, section 3.2.3, calls a prompt tagged as eliciting unsafe responses."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +51,8 @@ class Message:
     content: str
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str | None = None
+    tags: tuple[str, ...] = ()
+    """What the message is marked with, such as `SAFETY_TAG`. Kept in records; no chat format writes it, no model reads it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +62,8 @@ class Dialog:
     id: str
     messages: tuple[Message, ...]
     tools: tuple[Mapping[str, Any], ...] = ()
+    supervised: Supervised = "all"
+    """Which answers fine-tuning is to learn."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -54,6 +54,27 @@ def test_dialogs_and_questions_come_back_equal() -> None:
     assert question_from_row(question_to_row(question), "x") == question
 
 
+def test_tags_and_what_is_supervised_come_back_and_stand_only_where_they_say_something() -> None:
+    plain = Dialog(id="d", messages=(Message(role="user", content="hi"), Message(role="assistant", content="hello")))
+    assert dialog_to_row(plain) == {"id": "d", "messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]}
+    tagged = Dialog(id="d", messages=(Message(role="user", content="hi", tags=("safety", "theft")), plain.messages[1]), supervised="last")
+    assert dialog_to_row(tagged)["messages"][0]["tags"] == ["safety", "theft"]
+    assert dialog_from_row(dialog_to_row(tagged), "x") == tagged
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"supervised": "first"}, "file: supervised is 'first', accepted: all, last"),
+        ({"messages": [{"role": "user", "content": "x", "tags": "safety"}]}, "file, message 1: tags are 'safety', expected a list of texts"),
+        ({"messages": [{"role": "user", "content": "x", "tags": [1]}]}, r"file, message 1: tags are \[1\], expected a list of texts"),
+    ],
+)
+def test_an_unknown_mark_names_its_place(changes: dict[str, object], said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        dialog_from_row({"messages": [{"role": "user", "content": "x"}], **changes}, "file")
+
+
 def test_an_unknown_role_names_its_place() -> None:
     with pytest.raises(DataError, match="file, message 1: role is 'robot', accepted: system, user, assistant, tool"):
         dialog_from_row({"messages": [{"role": "robot", "content": "x"}]}, "file")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -12,7 +13,7 @@ from herdling.base.ledger import Ledger
 from herdling.data.dialog_rows import DialogRows, EncodedDialogs, encode_dialogs
 from herdling.tokenizer.chat_format import chat_format
 from herdling.tokenizer.train import train_byte_level_bpe, train_sentencepiece
-from herdling.types import Batch, Dialog
+from herdling.types import Batch, Dialog, Message, ToolCall
 from tests.data.toy_tokens import ToyChatFormat, dialog, random_texts
 
 LENGTH = 64
@@ -86,6 +87,36 @@ def test_several_turns_are_all_supervised_with_their_ends() -> None:
     wanted = encoded.ids[encoded.trained]
     assert wanted.tolist() == [*b"cd", END, *b"gh", END]
     assert ledger.counts["ends of turn trained"] == 2
+
+
+def test_where_only_the_last_answer_is_learned_the_earlier_ones_are_read_and_not_trained() -> None:
+    encoded, ledger = encode([replace(dialog("ab", "cd", "ef", "gh"), supervised="last"), dialog("ab", "cd")])
+    assert encoded.ids[encoded.trained].tolist() == [*b"gh", END, *b"cd", END]
+    assert ledger.counts["answers"] == ledger.counts["ends of turn trained"] == 2
+    assert ledger.counts["tokens"] == len(encoded.ids) == len(ToyChatFormat().encode(dialog("ab", "cd", "ef", "gh")).ids) + 9
+
+
+def test_a_last_answer_that_was_never_reached_is_fully_masked() -> None:
+    made = replace(dialog("q", "a" * 70, "q", "b"), supervised="last")
+    _, ledger = encode([made, dialog("q", "a")], too_long="truncate")
+    assert ledger.dropped == {"prompt longer than a row": 1}
+
+
+def test_with_a_real_chat_format_the_calls_behind_the_last_question_belong_to_the_last_answer() -> None:
+    tokenizer = train_byte_level_bpe(iter(random_texts(200)), 300)
+    call = ToolCall(id="c", name="add", arguments={"a": 1})
+    messages = (
+        *dialog("ab", "An answer.", "1+2?").messages,
+        Message(role="assistant", content="", tool_calls=(call,)),
+        Message(role="tool", content="3", tool_call_id="c"),
+        Message(role="assistant", content="It is 3."),
+    )
+    made = Dialog(id="d", messages=messages, tools=({"name": "add", "parameters": {}},), supervised="last")
+    encoded = encode_dialogs([made], chat_format(tokenizer, "llama3.1"), Ledger("sft"), sequence_length=1024)
+    trained = tokenizer.decode(encoded.ids[encoded.trained].tolist())
+    assert '"add"' in trained
+    assert trained.rstrip().endswith("It is 3.")
+    assert "An answer." not in trained
 
 
 @pytest.mark.parametrize("name", ["llama2", "llama3"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from herdling.base.errors import DataError
 from herdling.base.ledger import Ledger
 from herdling.base.records import dialog_to_row
-from herdling.data.dialogs import dialog_fault, last_question, opening, questions_of, read_dialogs
+from herdling.data.dialogs import dialog_fault, dialog_text, last_question, opening, questions_of, read_dialogs
 from herdling.types import Dialog, Message, Role
 from tests.data.toy_tokens import dialog
 
@@ -52,6 +53,13 @@ def test_each_form_gives_the_same_dialog(tmp_path: Path, row: dict[str, object],
 def test_our_own_rows_come_back_as_they_were(tmp_path: Path) -> None:
     made = dialog("a", "b", "c", "d", name="own")
     assert read(tmp_path, dialog_to_row(made))[0] == [made]
+
+
+def test_marks_of_our_own_rows_come_back_and_make_no_duplicate_another_text(tmp_path: Path) -> None:
+    plain = dialog("a", "b", name="own")
+    tagged = replace(plain, messages=(replace(plain.messages[0], tags=("safety",)), plain.messages[1]))
+    assert read(tmp_path, dialog_to_row(tagged), dialog_to_row(replace(plain, supervised="last")))[0] == [tagged, replace(plain, supervised="last")]
+    assert dialog_text(tagged) == dialog_text(plain)
 
 
 def test_alpaca_input_follows_the_instruction_and_history_comes_before(tmp_path: Path) -> None:

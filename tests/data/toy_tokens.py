@@ -38,6 +38,7 @@ class ByteTokenizer:
 class Encoded:
     ids: tuple[int, ...]
     roles: tuple[object, ...]
+    message_index: tuple[int, ...]
 
 
 class ToyChatFormat:
@@ -51,13 +52,13 @@ class ToyChatFormat:
     def encode(self, dialog: Dialog, generate: bool = False) -> Encoded:
         from herdling.tokenizer.chat_format import TokenRole
 
-        pieces: list[tuple[int, object]] = [(256, TokenRole.BEGIN)]
-        for message in dialog.messages:
+        pieces: list[tuple[int, object, int]] = [(256, TokenRole.BEGIN, 0)]
+        for index, message in enumerate(dialog.messages):
             answer = message.role == "assistant"
-            pieces.append((259, TokenRole.HEADER))
-            pieces += [(token, TokenRole.ASSISTANT if answer else TokenRole.USER) for token in message.content.encode()]
-            pieces.append((258, TokenRole.END if answer else TokenRole.END_OTHER))
-        return Encoded(ids=tuple(token for token, _ in pieces), roles=tuple(role for _, role in pieces))
+            pieces.append((259, TokenRole.HEADER, index))
+            pieces += [(token, TokenRole.ASSISTANT if answer else TokenRole.USER, index) for token in message.content.encode()]
+            pieces.append((258, TokenRole.END if answer else TokenRole.END_OTHER, index))
+        return Encoded(*(tuple(part) for part in zip(*pieces, strict=True)))  # type: ignore[arg-type]
 
 
 def dialog(*turns: str, name: str = "d") -> Dialog:

@@ -1,16 +1,20 @@
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 
 from herdling.base.artifact import file_digests
+from herdling.base.decode import decode, inputs_of
 from herdling.base.errors import DataError
-from herdling.base.records import read_jsonl
+from herdling.base.records import dialog_to_row, read_jsonl, write_jsonl
 from herdling.checkpoint.huggingface import save_model
 from herdling.generate.loaded import load
 from herdling.model.config import LlamaConfig
 from herdling.model.transformer import Llama
+from herdling.stages.sft import Sft
 from herdling.tokenizer import load_tokenizer
+from herdling.types import Dialog, Message
 from tests.stages.toy_training import MODEL, make_inputs, run_stage, run_stage_killed
 
 
@@ -43,6 +47,25 @@ def test_a_chat_model_comes_out_with_its_ledger(tmp_path, inputs):
     samples = [row for _, row in read_jsonl(tmp_path / "chat" / "samples.jsonl")]
     assert [row["prompt"] for row in samples] == [f"the item {index}" for index in range(4)]
     assert all(row["completion"].startswith("a key") for row in samples)
+
+
+def test_dialogs_of_several_artifacts_are_trained_together_whatever_the_order_of_the_table(tmp_path, inputs):
+    texts = [("what is new?", "nothing."), ("and now?", "a key.")]
+    new = [Dialog(id="n", messages=tuple(Message(role=role, content=text) for turn in texts for role, text in zip(("user", "assistant"), turn, strict=True)))]
+    for split in ("train", "validation"):
+        write_jsonl(inputs / "more" / "dialogs" / f"{split}.jsonl", [dialog_to_row(replace(dialog, supervised="last")) for dialog in new])
+    run_stage("sft", inputs, tmp_path / "one", data={"old": "data", "new": "more"})
+    ledger = json.loads((tmp_path / "one" / "ledger.json").read_text())
+    assert (ledger["kept"], ledger["counts"]["answers"]) == (61, 61)
+    assert next(read_jsonl(tmp_path / "one" / "samples.jsonl"))[1]["prompt"] == "what is new?"
+    run_stage("sft", inputs, tmp_path / "two", data={"new": "more", "old": "data"})
+    assert digests(tmp_path / "one") == digests(tmp_path / "two")
+
+
+def test_each_artifact_of_the_table_is_an_edge_of_the_graph():
+    made = decode(Sft, {"model": "@base", "data": {"a": "@prepare", "b": "@samples"}}, "stages.sft")
+    assert [(field, reference) for field, reference, *_ in inputs_of(made)] == [("model", "@base"), ("data.a", "@prepare"), ("data.b", "@samples")]
+    assert decode(Sft, {"model": "@base", "data": "@prepare"}, "stages.sft").data == "@prepare"
 
 
 def test_killed_at_random_points_it_leaves_the_same_files_bit_by_bit(tmp_path, inputs):

@@ -105,6 +105,17 @@ def test_dialogs_alternate_and_end_with_an_answer(made: StarterDialogs) -> None:
     assert all(question.dialog.messages[-1].role == "user" and question.accepted for question in made.questions)
 
 
+def test_what_would_hurt_someone_is_tagged_and_nothing_else(made: StarterDialogs) -> None:
+    tagged = {message.content for dialog in made.train for message in dialog.messages if message.tags == ("safety",)}
+    harmful = {question for name, question, _ in refusals.wishes(held_out=False) if refusals.THEMES[name].answer == refusals.HARMFUL_ANSWER}
+    said = user_texts(made.train)
+    assert tagged == harmful & said
+    assert len(tagged) > 100
+    asked = [question for question in made.questions if question.dialog.messages[-1].tags]
+    assert asked
+    assert all(question.accepted[0] == refusals.HARMFUL_ANSWER and question.group == "refusal" for question in asked)
+
+
 def test_one_question_has_one_answer(made: StarterDialogs) -> None:
     answers: dict[str, set[str]] = {}
     for dialog in made.train:

@@ -12,13 +12,14 @@ import os
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, cast, get_args
 
 from herdling.base.artifact import beside
 from herdling.base.errors import DataError, MissingExtraError
-from herdling.types import Dialog, Document, Message, Question, ToolCall
+from herdling.types import Dialog, Document, Message, Question, Supervised, ToolCall
 
 ROLES = ("system", "user", "assistant", "tool")
+SUPERVISED = get_args(Supervised)
 
 
 def open_binary(path: Path, mode: str) -> IO[bytes]:
@@ -110,18 +111,23 @@ def message_to_row(message: Message) -> dict[str, Any]:
         row["tool_calls"] = [{"id": call.id, "name": call.name, "arguments": dict(call.arguments)} for call in message.tool_calls]
     if message.tool_call_id is not None:
         row["tool_call_id"] = message.tool_call_id
+    if message.tags:
+        row["tags"] = list(message.tags)
     return row
 
 
 def message_from_row(row: Mapping[str, Any], where: str) -> Message:
-    """Read a message. Raises `DataError` naming `where` when its role or content is not one of ours."""
+    """Read a message. Raises `DataError` naming `where` when its role, content or tags are none of ours."""
     role, content = row.get("role"), row.get("content")
     if role not in ROLES:
         raise DataError(f"{where}: role is {role!r}, accepted: {', '.join(ROLES)}")
     if not isinstance(content, str):
         raise DataError(f"{where}: content is {type(content).__name__}, expected text")
+    tags = row.get("tags") or ()
+    if not isinstance(tags, list | tuple) or not all(isinstance(tag, str) for tag in tags):
+        raise DataError(f"{where}: tags are {tags!r}, expected a list of texts")
     calls = tuple(ToolCall(id=call.get("id", ""), name=call["name"], arguments=call.get("arguments", {})) for call in row.get("tool_calls", ()))
-    return Message(role=role, content=content, tool_calls=calls, tool_call_id=row.get("tool_call_id"))
+    return Message(role=role, content=content, tool_calls=calls, tool_call_id=row.get("tool_call_id"), tags=tuple(tags))
 
 
 def dialog_to_row(dialog: Dialog) -> dict[str, Any]:
@@ -129,6 +135,8 @@ def dialog_to_row(dialog: Dialog) -> dict[str, Any]:
     row: dict[str, Any] = {"id": dialog.id, "messages": [message_to_row(message) for message in dialog.messages]}
     if dialog.tools:
         row["tools"] = [dict(tool) for tool in dialog.tools]
+    if dialog.supervised != "all":
+        row["supervised"] = dialog.supervised
     return row
 
 
@@ -138,7 +146,10 @@ def dialog_from_row(row: Mapping[str, Any], where: str) -> Dialog:
     if not isinstance(messages, list) or not messages:
         raise DataError(f"{where}: no messages; found the fields {', '.join(row)}")
     read = tuple(message_from_row(message, f"{where}, message {index}") for index, message in enumerate(messages, start=1))
-    return Dialog(id=str(row.get("id", where)), messages=read, tools=tuple(row.get("tools", ())))
+    supervised = row.get("supervised", "all")
+    if supervised not in SUPERVISED:
+        raise DataError(f"{where}: supervised is {supervised!r}, accepted: {', '.join(SUPERVISED)}")
+    return Dialog(id=str(row.get("id", where)), messages=read, tools=tuple(row.get("tools", ())), supervised=supervised)
 
 
 def question_to_row(question: Question) -> dict[str, Any]:

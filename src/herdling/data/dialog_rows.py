@@ -1,8 +1,9 @@
 """Rows for fine-tuning: encoded dialogs, packed whole into rows (Llama 2, section 3.1: prompts and answers fill the sequence, loss on answers only).
 
 Dialogs are never cut to fit a gap: best-fit packing puts each whole into a row, its last token (end of turn) is the separator, and the mask between documents
-keeps neighbours apart. Which predictions are supervised is a question about the roles of tokens: answers (ASSISTANT) and the token that ends them (END). What
-does not fit a row is dropped or cut short as the setting says, and counted. Rows are shuffled anew in each epoch by (seed, epoch).
+keeps neighbours apart. Which predictions are supervised is a question about the roles of tokens: answers (ASSISTANT) and the token that ends them (END); of a
+dialog whose last answer alone is to be learned (`Dialog.supervised`), those behind the user's last message. What does not fit a row is dropped or cut short as
+the setting says, and counted. Rows are shuffled anew in each epoch by (seed, epoch).
 """
 
 from __future__ import annotations
@@ -67,7 +68,9 @@ def encode_dialogs(dialogs: Iterable[Dialog], chat_format: ChatFormat, ledger: L
             chat_format.verify(dialog)  # our ids are those of the exported template, or nothing is trained
             shapes.add(shape)
         roles = np.array(encoded.roles[:sequence_length], np.int8)
-        wanted = (roles == TokenRole.ASSISTANT) | (roles == TokenRole.END)
+        first = _first_supervised(dialog)
+        behind = np.array(encoded.message_index[:sequence_length], np.int32) >= first
+        wanted = ((roles == TokenRole.ASSISTANT) | (roles == TokenRole.END)) & behind
         fault = _fault(len(encoded.ids), wanted, sequence_length, too_long)
         if fault:
             ledger.drop(fault, f"{dialog.id}: {len(encoded.ids):,} tokens, a row holds {sequence_length:,}")
@@ -76,14 +79,21 @@ def encode_dialogs(dialogs: Iterable[Dialog], chat_format: ChatFormat, ledger: L
         ledger.count("truncated", int(len(encoded.ids) > sequence_length))
         ledger.count("tokens", len(roles))
         ledger.count("tokens supervised", int(wanted.sum()))
-        ledger.count("answers", sum(message.role == "assistant" for message in dialog.messages))
-        ledger.count("ends of turn trained", int((roles == TokenRole.END).sum()))
+        ledger.count("answers", sum(message.role == "assistant" for message in dialog.messages[first:]))
+        ledger.count("ends of turn trained", int((wanted & (roles == TokenRole.END)).sum()))
         ids.append(np.array(encoded.ids[:sequence_length], np.int32))
         trained.append(wanted)
     if ids and not ledger.counts["ends of turn trained"]:
         raise DataError(f"{ledger.stage}: no end of turn would be trained in {ledger.kept:,} dialogs, so the model would never stop. Use longer rows")
     ends = np.cumsum([len(part) for part in ids], dtype=np.int64)
     return EncodedDialogs(ids=np.concatenate(ids or [np.empty(0, np.int32)]), trained=np.concatenate(trained or [np.empty(0, bool)]), ends=ends)
+
+
+def _first_supervised(dialog: Dialog) -> int:
+    """Return the first message whose answers are trained: the one behind the user's last, where the last answer alone is to be learned."""
+    if dialog.supervised == "all":
+        return 0
+    return max((index + 1 for index, message in enumerate(dialog.messages) if message.role == "user"), default=0)
 
 
 def _fault(num_tokens: int, wanted: NDArray[np.bool_], sequence_length: int, too_long: TooLong) -> str:

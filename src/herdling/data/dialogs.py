@@ -1,6 +1,6 @@
 """Dialogs from where the user keeps them, in the forms that people use.
 
-    messages        our own rows, and OpenAI chat: {"messages": [{"role", "content", "tool_calls", ...}], "tools": [...]}
+    messages        our own rows (with "supervised", and "tags" of a message), and OpenAI chat: {"messages": [{"role", "content", "tool_calls", ...}], "tools"}
     conversations   ShareGPT: {"conversations": [{"from", "value"}], "system", "tools"}
     instruction     Alpaca: {"instruction", "input", "output", "system", "history"}
     prompt          {"prompt", "completion" or "response"}
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -112,8 +113,9 @@ def questions_of(dialog: Dialog) -> set[str]:
 
 
 def dialog_text(dialog: Dialog) -> str:
-    """Return all that is said and by whom, as one text: equal for exact duplicates."""
-    return json.dumps({**dialog_to_row(dialog), "id": ""}, sort_keys=True)
+    """Return all that is said and by whom, as one text: equal for exact duplicates, however their messages are tagged."""
+    said = replace(dialog, id="", messages=tuple(replace(message, tags=()) for message in dialog.messages))
+    return json.dumps(dialog_to_row(said), sort_keys=True)
 
 
 def _evened(text: str) -> str:
@@ -137,7 +139,7 @@ def _from_messages(row: Mapping[str, Any], where: str) -> Dialog:
     messages = [openai_message(message) for message in row["messages"]]
     tools = tools_of(row)
     try:
-        return dialog_from_row({"id": row.get("id") or where, "messages": messages, "tools": tools}, where)
+        return dialog_from_row({"id": row.get("id") or where, "messages": messages, "tools": tools, "supervised": row.get("supervised") or "all"}, where)
     except DataError as error:
         raise RowFault("not a message", str(error).removeprefix(f"{where}, ")) from None
 
@@ -157,6 +159,8 @@ def openai_message(message: Any) -> dict[str, Any]:
         result["tool_calls"] = [{"id": call.id, "name": call.name, "arguments": call.arguments} for call in calls]
     if message.get("tool_call_id") is not None:
         result["tool_call_id"] = message["tool_call_id"]
+    if message.get("tags"):
+        result["tags"] = message["tags"]
     return result
 
 

@@ -1,6 +1,6 @@
 """The stage sft: a base model learns to answer, from dialogs, with the loss on answers only.
 
-Reads a model folder and the dialogs of a data artifact; writes a model folder with its chat template, `ledger.json`, `metrics.jsonl` and `samples.jsonl`.
+Reads a model folder and the dialogs of one artifact or more; writes a model folder with its chat template, `ledger.json`, `metrics.jsonl`, `samples.jsonl`.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class Sft:
 
     model: ModelInput
     """The model to begin with: the output of pretrain, or a model folder."""
-    data: DataInput
-    """Where the dialogs are: the output of prepare_data."""
+    data: DataInput | dict[str, DataInput]
+    """Where the dialogs are: the output of prepare_data, or a table of name -> artifact, whose dialogs are trained together."""
     chat_format: Literal["llama2", "llama3", "llama3.1"] | None = None
     """How a dialog is written as tokens. Unset: by the tokenizer's family, `llama2` or `llama3.1`."""
     epochs: Annotated[int, Field(ge=1)] = 2
@@ -85,7 +85,7 @@ class Sft:
         check_context(model.config, length, where)
 
         ledger = Ledger(run.name)
-        encoded = encode_dialogs(dialogs_of(run.input(self.data), "train"), template, ledger, sequence_length=length, too_long=self.too_long)
+        encoded = encode_dialogs(self._dialogs(run, "train"), template, ledger, sequence_length=length, too_long=self.too_long)
         ledger.check(self.max_dropped_share)
         rows = DialogRows(encoded, sequence_length=length, epochs=self.epochs, seed=seed, pad_id=tokenizer.pad_id)
         batch = (self.batch_rows or size.rows) * length
@@ -110,7 +110,7 @@ class Sft:
         from herdling.train.start import train_llama
         from herdling.train.validation import rows_bits_per_byte
 
-        held_out = encode_dialogs(dialogs_of(run.input(self.data), "validation"), template, Ledger("validation"), sequence_length=rows.sequence_length)
+        held_out = encode_dialogs(self._dialogs(run, "validation"), template, Ledger("validation"), sequence_length=rows.sequence_length)
         tokenizer = template.tokenizer
         num_bytes = len(tokenizer.decode_bytes(held_out.ids[held_out.trained].tolist()))
 
@@ -137,10 +137,16 @@ class Sft:
         """Write how the saved model answers held-out questions."""
         from herdling.generate.loaded import load
 
-        questions = [first_question(dialog) for dialog in islice(dialogs_of(run.input(self.data), "validation"), NUM_SAMPLES)]
+        questions = [first_question(dialog) for dialog in islice(self._dialogs(run, "validation"), NUM_SAMPLES)]
         answered = load(run.folder).chat_batch(questions, Sampling(temperature=0.0, max_tokens=128))
         samples = ({"prompt": one.messages[-1].content, "completion": other.message.content} for one, other in zip(questions, answered, strict=True))
         write_jsonl(run.folder / "samples.jsonl", samples)
+
+    def _dialogs(self, run: StageRun, split: str) -> Iterator[Dialog]:
+        """Yield the dialogs of one split of all artifacts, by name: tables that differ in their order only are one setting."""
+        named = {"": self.data} if isinstance(self.data, str) else self.data
+        for name in sorted(named):
+            yield from dialogs_of(run.input(named[name]), split)
 
 
 def dialogs_of(folder: Path, split: str) -> Iterator[Dialog]:

@@ -16,7 +16,7 @@ from herdling.starter.facts import Fact
 from herdling.starter.small_talk import COURTESY, IDENTITY
 from herdling.starter.wordings import OPENERS, THEN_ANOTHER, THEN_DOES, THEN_TAKES, THEN_WHERE
 from herdling.starter.world import OPERATIONS, World
-from herdling.types import Dialog, Message
+from herdling.types import SAFETY_TAG, Dialog, Message
 
 TURNS = (0.45, 0.3, 0.25)
 """Shares of dialogs with one, two and three questions."""
@@ -109,6 +109,9 @@ class Conversation:
 
 
 def as_dialog(identity: str, exchanges: Sequence[Exchange]) -> Dialog:
-    """Return exchanges as a dialog that ends with an answer."""
-    turns = [message for said in exchanges for message in (Message(role="user", content=said.question), Message(role="assistant", content=said.answer))]
+    """Return exchanges as a dialog that ends with an answer; what would hurt someone is tagged as an adversarial prompt."""
+    turns: list[Message] = []
+    for said in exchanges:
+        tags = (SAFETY_TAG,) if said.answer == refusals.HARMFUL_ANSWER else ()
+        turns += [Message(role="user", content=said.question, tags=tags), Message(role="assistant", content=said.answer)]
     return Dialog(id=identity, messages=tuple(turns))
