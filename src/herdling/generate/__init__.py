@@ -8,5 +8,6 @@ chat         a dialog through a model
 fingerprint  what a model on disk is known by
 loaded       what `herdling.load` returns
 generator    the protocol of all that answers a dialog, and models that load when first asked
+gated_reward one reward of a helpfulness and a safety model
 remote       an OpenAI-compatible server behind that protocol
 """
