@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -44,6 +44,7 @@ __all__ = ["check_tokenizer", "load_config", "load_model", "load_reward_model", 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 SHARD_BYTES = 5 * 10**9
+EMBEDDING = "model.embed_tokens.weight"
 
 AnyModel = TypeVar("AnyModel", Llama, RewardModel)
 
@@ -171,15 +172,27 @@ def load_reward_model(folder: Path, *, device: torch.device | str = "cpu", dtype
 
 def _load(folder: Path, kind: type[AnyModel], device: torch.device | str, dtype: torch.dtype | None) -> AnyModel:
     config = load_config(folder)
-    expected = _expected_shapes(kind, config)
+    with open_weights(folder, kind, config) as read:
+        state = {name: read(name) for name in weight_shapes(kind, config)}
+    return _from_state(kind, config, state, device, dtype)
+
+
+@contextmanager
+def open_weights(folder: Path, kind: type[Llama] | type[RewardModel], config: LlamaConfig) -> Iterator[Callable[[str], Tensor]]:
+    """Give a function that reads one weight of a model folder by its name, so that a model need not be in memory whole. Raises `ModelError` as `load_model`."""
     with ExitStack() as stack:
         files = [stack.enter_context(_opened(path)) for path in weight_files(folder)]
         places = {name: file for file in files for name in file.keys()}  # noqa: SIM118 (no mapping)
-        _check_weights(expected, {name: tuple(file.get_slice(name).get_shape()) for name, file in places.items()}, config.tie_word_embeddings, folder)
-        state = {name: places[name].get_tensor(name) for name in expected}
+        found = {name: tuple(file.get_slice(name).get_shape()) for name, file in places.items()}
+        _check_weights(weight_shapes(kind, config), found, config.tie_word_embeddings, folder)
         if config.tie_word_embeddings and "lm_head.weight" in places:
-            _check_tied(places["lm_head.weight"].get_tensor("lm_head.weight"), state["model.embed_tokens.weight"], folder)
-    return _from_state(kind, config, state, device, dtype)
+            _check_tied(places["lm_head.weight"].get_tensor("lm_head.weight"), places[EMBEDDING].get_tensor(EMBEDDING), folder)
+        yield lambda name: places[name].get_tensor(name)
+
+
+def reward_model_from_state(config: LlamaConfig, state: dict[str, Tensor]) -> RewardModel:
+    """Build a reward model of these weights, which must be complete."""
+    return _from_state(RewardModel, config, state, "cpu", None)
 
 
 def model_from_state(config: LlamaConfig, state: dict[str, Tensor], *, device: torch.device | str, dtype: torch.dtype | None) -> Llama:
@@ -221,7 +234,8 @@ def _opened(path: Path) -> Iterator[Any]:
         raise ModelError(f"{path}: is damaged or no safetensors file ({error}). Fetch or copy it again") from None
 
 
-def _expected_shapes(kind: type[Llama] | type[RewardModel], config: LlamaConfig) -> dict[str, tuple[int, ...]]:
+def weight_shapes(kind: type[Llama] | type[RewardModel], config: LlamaConfig) -> dict[str, tuple[int, ...]]:
+    """Return name -> shape of every weight that a model of this config has, in order."""
     with torch.device("meta"):
         return {name: tuple(tensor.shape) for name, tensor in kind(config).state_dict().items()}
 

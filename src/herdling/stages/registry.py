@@ -34,6 +34,7 @@ TokensInput = Annotated[str, Input("tokens")]
 ModelInput = Annotated[str, Input("model", "export")]
 ComparisonsInput = Annotated[str, Input("comparisons", "samples")]
 RewardInput = Annotated[str, Input("reward")]
+SamplesInput = Annotated[str, Input("samples")]
 EvaluationInput = Annotated[str, Input("evaluation")]
 AnyInput = Annotated[str, Input()]
 
@@ -47,7 +48,11 @@ MODULES = {
     "prepare_comparisons": "herdling.stages.prepare_comparisons",
     "collect": "herdling.stages.collect",
     "reward": "herdling.stages.reward",
+    "ghost_attention": "herdling.stages.ghost_attention",
+    "average": "herdling.stages.average",
+    "average_rewards": "herdling.stages.average",
     "evaluate": "herdling.stages.evaluate",
+    "retention": "herdling.stages.retention",
     "export": "herdling.stages.export",
     "report": "herdling.stages.report",
 }
