@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from herdling.base.artifact import read_artifact
-from herdling.base.errors import LineageError, LockedError, Stopped
+from herdling.base.errors import LineageError, LockedError, SettingsError, Stopped
 from herdling.recipe import Runner, decode_recipe
 from herdling.recipe.lineage import State
 from herdling.recipe.runner import locked
@@ -53,10 +53,33 @@ def test_force_makes_the_stage_and_what_follows_again(tmp_path: Path) -> None:
     assert (tmp_path / "toy/count/count.txt").read_text() == "1"
 
 
+def test_a_setting_that_is_newer_than_the_result_redoes_nothing_at_its_default(tmp_path: Path) -> None:
+    stages = {"words": {"kind": "toy_words"}}
+    Runner(recipe=decode_recipe({"name": "toy", "stages": stages}), runs=tmp_path).run()
+    path = tmp_path / "toy/words/manifest.json"
+    manifest = json.loads(path.read_text())
+    del manifest["settings"]["words"]  # as if made before there was such a setting
+    path.write_text(json.dumps(manifest | {"key": "of older settings"}))
+    assert [state for _, state, _ in Runner(recipe=decode_recipe({"name": "toy", "stages": stages}), runs=tmp_path).plan()] == [State.DONE]
+    stages["words"] = {"kind": "toy_words", "words": ["x"]}
+    _, state, lines = next(iter(Runner(recipe=decode_recipe({"name": "toy", "stages": stages}), runs=tmp_path).plan()))
+    assert state == State.DIFFERS
+    assert lines == ["words: was '(not set)', now ['x']"]
+
+
 def test_a_volatile_setting_does_not_redo_a_stage(tmp_path: Path) -> None:
     Runner(recipe=recipe(), runs=tmp_path).run()
     states = [state for _, state, _ in Runner(recipe=recipe(stop_after=50), runs=tmp_path).plan()]
     assert states == [State.DONE, State.DONE]
+
+
+def test_a_plan_tells_of_files_that_are_not_there_and_goes_on(tmp_path: Path) -> None:
+    stages = {"first": {"kind": "toy_count", "of": ["nowhere/data"]}, "words": {"kind": "toy_words"}, "count": {"kind": "toy_count", "of": ["@words"]}}
+    plan = Runner(recipe=decode_recipe({"name": "toy", "stages": stages}), runs=tmp_path).plan()
+    assert [(name, state) for name, state, _ in plan] == [("first", State.TO_DO), ("words", State.TO_DO), ("count", State.TO_DO)]
+    assert plan[0][2] == ["stages.first.of[0]: nowhere/data: no such file or folder. Name a stage as @NAME, or an existing path"]
+    with pytest.raises(SettingsError, match="nowhere/data: no such file or folder"):
+        Runner(recipe=decode_recipe({"name": "toy", "stages": stages}), runs=tmp_path).run()
 
 
 def test_an_interrupted_stage_goes_on_from_what_it_had(tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ class ToyWords:
 
     words: tuple[str, ...] = ("a", "b")
     """What to write."""
+    separator: str = " "
+    """What to write between them."""
     stop_after: Annotated[int, Volatile()] = 99
     """Pretend that the user stops after so many words."""
     tokenizer: Annotated[str, Volatile()] = ""
@@ -30,7 +32,7 @@ class ToyWords:
         for index in range(len(done), len(self.words)):
             if index >= self.stop_after:
                 raise Stopped(f"{run.name}: stopped after {index} words")
-            path.write_text(" ".join([*self.words[: index + 1]]))
+            path.write_text(self.separator.join([*self.words[: index + 1]]))
         run.record(tokenizer=self.tokenizer)
         run.summary["resumed_from"] = len(done)
 

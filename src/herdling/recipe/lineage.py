@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from herdling.base.artifact import is_artifact, read_artifact, remove, value_fingerprint, write_json_atomic
-from herdling.base.decode import stable_settings
+from herdling.base.decode import encode, stable_settings
 from herdling.stages.registry import Stage
 
 RECORD = "stage.json"
@@ -37,6 +37,8 @@ class Identity:
     settings: Mapping[str, Any]
     inputs: Mapping[str, str]
     """Reference -> fingerprint of the contents."""
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    """What each setting is where a recipe says nothing: no part of the identity."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain data, as it stands in a manifest."""
@@ -50,7 +52,9 @@ class Identity:
 
 def identity(stage: Stage, seed: int, inputs: Mapping[str, str]) -> Identity:
     """Return what a stage with these settings and inputs would be made from."""
-    return Identity(kind=stage.kind, seed=seed, settings=stable_settings(stage), inputs=inputs)
+    unset = {one.name: one.default for one in fields(stage) if one.default is not MISSING}  # type: ignore[arg-type]  # a stage is a dataclass
+    defaults = {name: stable_settings(value) if is_dataclass(value) else encode(value) for name, value in unset.items()}
+    return Identity(kind=stage.kind, seed=seed, settings=stable_settings(stage), inputs=inputs, defaults=defaults)
 
 
 def partial_folder(folder: Path) -> Path:
@@ -59,7 +63,11 @@ def partial_folder(folder: Path) -> Path:
 
 
 def state_of(folder: Path, wanted: Identity) -> tuple[State, list[str]]:
-    """Compare what stands in a run's folder with what is wanted. Returns the state and, if it differs, the difference line by line."""
+    """Compare what stands in a run's folder with what is wanted. Returns the state and, if it differs, the difference line by line.
+
+    A setting that there was not yet when the folder was made, and that now has its default, is no difference: a default of a new setting does what was done
+    before it (docs/decisions/0003), so that a newer herdling goes on with older runs.
+    """
     if is_artifact(folder):
         found = read_artifact(folder).manifest
         done = State.DONE
@@ -70,7 +78,8 @@ def state_of(folder: Path, wanted: Identity) -> tuple[State, list[str]]:
         found, done = record, State.INTERRUPTED
     if found["key"] == wanted.key:
         return done, []
-    return State.DIFFERS, list(difference(found, wanted.to_dict()))
+    differs = list(difference(found, wanted.to_dict(), wanted.defaults))
+    return (State.DIFFERS, differs) if differs else (done, [])
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:
@@ -107,12 +116,14 @@ def write_record(folder: Path, wanted: Identity, *, seconds: float, began: float
     write_json_atomic(partial_folder(folder) / RECORD, {**wanted.to_dict(), "key": wanted.key, "seconds": round(seconds, 3), **running})
 
 
-def difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterator[str]:
-    """Yield one line for each field in which what was made and what is wanted differ."""
+def difference(found: Mapping[str, Any], wanted: Mapping[str, Any], defaults: Mapping[str, Any]) -> Iterator[str]:
+    """Yield one line for each field in which what was made and what is wanted differ, but for new settings at their defaults."""
+    unset = dict(_flatten(defaults, "settings"))
     before, after = (dict(_flatten({key: side[key] for key in ("kind", "seed", "settings", "inputs")})) for side in (found, wanted))
     for path in sorted(before.keys() | after.keys()):
         old, new = before.get(path, "(not set)"), after.get(path, "(not set)")
-        if old != new:
+        is_new = path not in before and path in unset and unset[path] == new
+        if old != new and not is_new:
             if path.startswith("inputs."):
                 old, new = (str(side)[:12] for side in (old, new))
             yield f"{path.removeprefix('settings.')}: was {old!r}, now {new!r}"
