@@ -13,12 +13,14 @@ from typing import Any, Literal
 
 from herdling.base.intervals import wilson
 from herdling.data.constraints import Instruction
-from herdling.generate.loaded import LoadedModel
+from herdling.generate.generator import Generator
 from herdling.types import Dialog, Message, Sampling
 
 Row = dict[str, Any]
 Judge = Callable[[Sequence[tuple[Instruction, str]]], Sequence[bool]]
 """Says of each answer whether it keeps to its instruction."""
+Fits = Callable[[Dialog], bool]
+"""Says whether a model's context holds a dialog with at least one token of the answer."""
 Asked = Literal["once", "reminded"]
 PART = {False: "trained", True: "new"}
 YES_OR_NO = "Does the answer keep to the instruction? Say yes or no.\n\nInstruction: {instruction}\n\nAnswer: {answer}"
@@ -65,7 +67,25 @@ class _Course:
     ended: str = ""
 
 
-def measure(label: str, model: LoadedModel, cases: Sequence[Case], turns: Sequence[int], *, max_tokens: int, judge: Judge | None = None) -> Iterator[Row]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """A model under test: what the table calls it, what answers, and what its context holds."""
+
+    label: str
+    generator: Generator
+    fits: Fits
+    max_tokens: int
+
+    def answers(self, courses: Sequence[_Course], questions: Sequence[Message]) -> list[str | None]:
+        """Return the greedy answers to these questions, each behind the dialog so far; None where the context cannot hold the prompt."""
+        prompts = [Dialog(id=course.case.id, messages=(*course.messages, question)) for course, question in zip(courses, questions, strict=True)]
+        fits = [self.fits(prompt) for prompt in prompts]
+        asked = [prompt for prompt, fit in zip(prompts, fits, strict=True) if fit]
+        said = iter(self.generator.chat_batch(asked, Sampling(temperature=0.0, max_tokens=self.max_tokens)) if asked else [])
+        return [next(said).message.content if fit else None for fit in fits]
+
+
+def measure(model: Model, cases: Sequence[Case], turns: Sequence[int], judge: Judge | None = None) -> Iterator[Row]:
     """Yield one row for each case, measured turn and way of asking, turn by turn; the cases are asked side by side, greedily.
 
     `obeyed` is None where the prompt did not fit the model's context, or the given answer keeps to the instruction as it is (`why` says which).
@@ -73,28 +93,30 @@ def measure(label: str, model: LoadedModel, cases: Sequence[Case], turns: Sequen
     courses = [_Course(case) for case in cases]
     for turn in range(1, max(turns) + 1):
         if turn in turns:
-            yield from _measured(label, model, courses, turn, max_tokens, judge)
+            yield from _measured(model, courses, turn, judge)
+        if turn == max(turns):
+            return
         going = [course for course in courses if not course.ended]
-        for course, answer in zip(going, _answers(model, going, [course.case.question(turn) for course in going], max_tokens), strict=True):
+        for course, answer in zip(going, model.answers(going, [course.case.question(turn) for course in going]), strict=True):
             if answer is None or not answer.strip():
                 course.ended = "longer than the context" if answer is None else "an answer before was empty"
             else:
                 course.messages = (*course.messages, course.case.question(turn), Message(role="assistant", content=answer))
 
 
-def _measured(label: str, model: LoadedModel, courses: Sequence[_Course], turn: int, max_tokens: int, judge: Judge | None) -> Iterator[Row]:
+def _measured(model: Model, courses: Sequence[_Course], turn: int, judge: Judge | None) -> Iterator[Row]:
     """Ask every case at this turn, as it stands and reminded."""
     going = [course for course in courses if not course.ended]
     for asked in ("once", "reminded"):
         questions = [course.case.asked(turn) for course in going]
         if asked == "reminded" and turn > 1:
             questions = [_told(question, course.case.instruction) for question, course in zip(questions, going, strict=True)]
-        said = iter(_answers(model, going, questions, max_tokens))
+        said = iter(model.answers(going, questions))
         answers = [None if course.ended == "longer than the context" else "" if course.ended else next(said) for course in courses]
         verdicts = _verdicts(courses, answers, turn, judge)
         for course, answer, (obeyed, why) in zip(courses, answers, verdicts, strict=True):
             yield {
-                "model": label,
+                "model": model.label,
                 "id": f"{course.case.id}/{turn}",
                 "part": PART[course.case.is_new],
                 "constraint": course.case.instruction.name,
@@ -130,16 +152,7 @@ def _verdicts(courses: Sequence[_Course], answers: Sequence[str | None], turn: i
     return found
 
 
-def _answers(model: LoadedModel, courses: Sequence[_Course], questions: Sequence[Message], max_tokens: int) -> list[str | None]:
-    """Return the model's answers to these questions, each behind the dialog so far; None where the context cannot hold the prompt."""
-    prompts = [Dialog(id=course.case.id, messages=(*course.messages, question)) for course, question in zip(courses, questions, strict=True)]
-    fits = [model.chat_length(prompt) < model.config.max_position_embeddings for prompt in prompts]
-    asked = [prompt for prompt, fit in zip(prompts, fits, strict=True) if fit]
-    said = iter(model.chat_batch(asked, Sampling(temperature=0.0, max_tokens=max_tokens)) if asked else [])
-    return [next(said).message.content if fit else None for fit in fits]
-
-
-def model_judge(model: LoadedModel) -> Judge:
+def model_judge(model: Generator) -> Judge:
     """Return a judge that asks a chat model for yes or no; anything but an answer that begins with yes is a no."""
 
     def judge(pairs: Sequence[tuple[Instruction, str]]) -> list[bool]:

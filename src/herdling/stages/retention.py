@@ -112,12 +112,14 @@ class Retention:
 
     def _ask(self, run: StageRun, label: str, model: LoadedModel, cases: list[Case], judge: Judge | None, done: int) -> Iterator[dict[str, Any]]:
         """Yield what a model says at the turns that are measured."""
-        from herdling.evals.retention import measure
+        from herdling.evals.retention import Model, measure
 
         run.record(tokenizer=model.tokenizer.fingerprint)
+        context = model.config.max_position_embeddings
+        tested = Model(label=label, generator=model, fits=lambda dialog: model.chat_length(dialog) < context, max_tokens=self.max_tokens)
         for start in range(0, len(cases), self.batch_size):
             if run.stop_requested():
                 raise Stopped(f"{run.name}: stopped; models before this one are finished, the same command goes on with it")
             batch = cases[start : start + self.batch_size]
-            yield from measure(label, model, batch, self.turns, max_tokens=self.max_tokens, judge=judge)
+            yield from measure(tested, batch, self.turns, judge)
             run.progress.update(done + start + len(batch), model=label)

@@ -1,0 +1,221 @@
+"""The stage select_dialogs: of many dialogs those that are good and unlike each other, with a table of what the mix has become.
+
+Reads the dialogs of data and samples, and what labels them: a reward model, a judge, a model that makes vectors. Writes `dialogs/train.jsonl`,
+`dialogs/validation.jsonl` (as they were), `labels.jsonl` (what was said of each dialog, and why it went) and `ledger.json`. Costs a score, a forward and six
+short answers a dialog. Labels are saved in chunks: a stage that was killed goes on after the last whole one, to the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from math import isfinite, sqrt
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
+
+from herdling.base.artifact import remove, write_json_atomic
+from herdling.base.comparison_records import write_comparisons
+from herdling.base.errors import DataError, SettingsError, Stopped
+from herdling.base.ledger import Ledger
+from herdling.base.records import dialog_to_row, write_jsonl
+from herdling.base.seeds import stream_seed
+from herdling.stages.registry import DataInput, ModelInput, RewardInput, StageRun, stage
+from herdling.stages.sft import dialogs_of
+from herdling.types import Dialog, Message
+
+if TYPE_CHECKING:
+    from herdling.generate.loaded import LoadedModel
+
+Row = dict[str, Any]
+NOT_GOOD = "neither the reward nor the judge calls it good"
+ALIKE = "nearly the same as a better one"
+TOO_LONG = "longer than a model's context"
+
+
+@stage("select_dialogs", output="samples")
+class SelectDialogs:
+    """Keep the dialogs that are good and unlike each other (Llama 3, section 4.2.3). Good: a reward in the top quartile, or full marks by a judge, for the two
+    often disagree and either one recalls more than both. Unlike: inside a cluster from the highest quality x difficulty down, those whose largest cosine to the
+    kept ones stays below a threshold.
+    """
+
+    data: DataInput | dict[str, DataInput]
+    """Where the dialogs are: one artifact, or a table of name -> artifact."""
+    reward: RewardInput | None = None
+    """A reward model, which scores the last answer of each dialog."""
+    top_share: Annotated[float, Field(gt=0, le=1)] = 0.25
+    """Share of the dialogs whose reward counts as good: the top quartile."""
+    judge: ModelInput | None = None
+    """A chat model that grades accuracy, instruction following and tone from 1 to 3, the difficulty from 1 to 3, and lists the user's intentions."""
+    topics: tuple[str, ...] = ()
+    """Topics that the judge chooses from, for the table of the mix."""
+    embedder: ModelInput | None = None
+    """A chat model whose last hidden states, on average, are a dialog's vector. Unset: dialogs that are alike stay."""
+    max_cosine: Annotated[float, Field(gt=0, le=1)] | None = None
+    """A dialog goes when its cosine to a better one of its cluster is this or more. Not printed, and another for each embedder: it has no default."""
+    num_clusters: Annotated[int, Field(ge=1)] | None = None
+    """Clusters that dialogs are compared in. Unset: the square root of half of their number."""
+    batch_size: Annotated[int, Field(ge=1)] = 256
+    """Dialogs that are labelled side by side, and saved together: what a kill can cost. Not volatile: another batch may round a score otherwise."""
+
+    def __post_init__(self) -> None:
+        if not (self.reward or self.judge or self.embedder):
+            raise SettingsError("select_dialogs: names no reward, judge or embedder, so there is nothing to select by")
+        if (self.embedder is None) != (self.max_cosine is None):
+            raise SettingsError("select_dialogs: embedder and max_cosine go together: vectors, and from where on two of them are too much alike")
+        if self.topics and not self.judge:
+            raise SettingsError("select_dialogs.topics: found topics without a judge to choose among them")
+
+    def run(self, run: StageRun) -> None:
+        """Label, keep the good ones, drop those that are nearly the same as a better one, tell what the mix has become."""
+        run.check_tokenizers()
+        ledger, labeller = Ledger(run.name), self._labeller(run)
+        dialogs = list(self._dialogs(run, "train"))
+        if not dialogs:
+            raise DataError(f"{run.name}: there is no dialog to select from")
+        ledger.read(len(dialogs))
+        labels = [label for chunk in self._chunks(run, labeller, dialogs) for label in chunk]
+        mark_good(labels, self.top_share)
+        if self.embedder:
+            self._drop_alike(run, labels)
+        for dialog, label in zip(dialogs, labels, strict=True):
+            ledger.drop(label["why"], dialog.id) if label["why"] else ledger.keep()
+        if not ledger.kept:
+            raise DataError(f"{run.name}: no dialog of {len(dialogs):,} is left. Raise top_share, or max_cosine")
+        kept = [(dialog, label) for dialog, label in zip(dialogs, labels, strict=True) if not label["why"]]
+        write_jsonl(run.folder / "dialogs" / "train.jsonl", (dialog_to_row(dialog) for dialog, _ in kept))
+        write_jsonl(run.folder / "dialogs" / "validation.jsonl", map(dialog_to_row, self._dialogs(run, "validation")))
+        for split in ("train", "test"):
+            write_comparisons(run.folder, split, ())
+        write_jsonl(run.folder / "labels.jsonl", ({name: value for name, value in label.items() if name != "vector"} for label in labels))
+        ledger.counts |= {"mix before": mix_table(labels), "mix": mix_table([label for _, label in kept])}
+        ledger.write(run.folder / "ledger.json")
+        run.summary |= {"dialogs": ledger.kept, "of": len(dialogs), **ledger.dropped}
+        remove(run.folder / "chunks")
+
+    def _dialogs(self, run: StageRun, split: str) -> Iterator[Dialog]:
+        named = {"": self.data} if isinstance(self.data, str) else self.data
+        for name in sorted(named):
+            yield from dialogs_of(run.input(named[name]), split)
+
+    def _labeller(self, run: StageRun) -> _Labeller:
+        from herdling.generate.loaded import load
+        from herdling.model.precision import prepare_device
+
+        prepare_device()
+        models = {name: load(run.input(reference)) for name in ("reward", "judge", "embedder") if (reference := getattr(self, name))}
+        return _Labeller(models, self.topics)
+
+    def _chunks(self, run: StageRun, labeller: _Labeller, dialogs: Sequence[Dialog]) -> Iterator[list[Row]]:
+        """Yield the labels of each chunk of dialogs, making those that are not on disk yet."""
+        run.progress.begin(len(dialogs), "dialogs")
+        for number, start in enumerate(range(0, len(dialogs), self.batch_size)):
+            if run.stop_requested():
+                raise Stopped(f"{run.name}: stopped after {start:,} dialogs; the same command goes on")
+            path = run.folder / "chunks" / f"{number:05d}.json"
+            if not path.is_file():
+                path.parent.mkdir(exist_ok=True)
+                write_json_atomic(path, {"labels": labeller.label(dialogs[start : start + self.batch_size])})
+            run.progress.update(min(start + self.batch_size, len(dialogs)))
+            yield json.loads(path.read_text(encoding="utf-8"))["labels"]
+
+    def _drop_alike(self, run: StageRun, labels: Sequence[Row]) -> None:
+        """Mark those of the good dialogs that are nearly the same as a better one of their cluster."""
+        import numpy as np
+
+        from herdling.data.near_duplicates import clusters, keep_unlike
+
+        good = [label for label in labels if not label["why"]]
+        if not good:
+            return
+        vectors = np.array([label["vector"] for label in good], np.float32)
+        member = clusters(vectors, self.num_clusters or max(1, round(sqrt(len(good) / 2))), stream_seed(run.seed, run.name))
+        score = np.array([label["quality_rank"] * label["difficulty_points"] for label in good])
+        for label, cluster, kept in zip(good, member.tolist(), keep_unlike(vectors, member, score, self.max_cosine or 1.0), strict=True):
+            label["cluster"], label["why"] = cluster, "" if kept else ALIKE
+
+
+class _Labeller:
+    """The models that say what a dialog is like."""
+
+    def __init__(self, models: Mapping[str, LoadedModel], topics: tuple[str, ...]) -> None:
+        self.models, self.topics = models, topics
+        self._count = next(iter(models.values())).chat_format
+
+    def label(self, dialogs: Sequence[Dialog]) -> list[Row]:
+        """Return one row a dialog: reward, the judge's word, vector and sizes, each where there is a model for it; sizes alone where one cannot read it."""
+        from herdling.evals.quality import judge
+        from herdling.generate.embedding import embed_dialogs
+
+        rows: list[Row] = [{"id": dialog.id, "topic": "all", "why": "" if self._fits(dialog) else TOO_LONG, **self._sizes(dialog)} for dialog in dialogs]
+        read = [(row, dialog) for row, dialog in zip(rows, dialogs, strict=True) if not row["why"]]
+        readable = [dialog for _, dialog in read]
+        found: list[Row] = [{} for _ in read]
+        if "reward" in self.models and read:
+            for label, score in zip(found, self.models["reward"].score_batch(readable), strict=True):
+                label["reward"] = score
+        if "judge" in self.models:
+            for label, said in zip(found, judge(self.models["judge"], readable, self.topics), strict=True):
+                label |= {**asdict(said), "topic": said.topic if self.topics else "all"}
+        if "embedder" in self.models:
+            for label, vector in zip(found, embed_dialogs(self.models["embedder"], readable), strict=True):
+                label["vector"] = vector.tolist()
+        for (row, dialog), label in zip(read, found, strict=True):
+            if not isfinite(label.get("reward", 0.0)):
+                raise DataError(f"dialog {dialog.id}: its reward is {label['reward']}, which is none. The weights of the reward model are damaged")
+            row |= label
+        return rows
+
+    def _fits(self, dialog: Dialog) -> bool:
+        """Say whether every model can read the dialog, the judge with what it is asked about it."""
+        from herdling.evals.quality import questions
+
+        for name, model in self.models.items():
+            asked = [model.chat_format.encode(dialog).ids] if name != "judge" else []
+            if name == "judge":
+                prompts = (Dialog(id="judge", messages=(Message(role="user", content=text),)) for text, _ in questions(dialog, self.topics))
+                asked = [model.chat_format.encode(prompt, generate=True).ids for prompt in prompts]
+            if max(map(len, asked)) >= model.config.max_position_embeddings:
+                return False
+        return True
+
+    def _sizes(self, dialog: Dialog) -> Row:
+        whole, before = len(self._count.encode(dialog).ids), dialog.messages[:-1]
+        context = len(self._count.encode(Dialog(id=dialog.id, messages=before, tools=dialog.tools), generate=True).ids)
+        return {"turns": sum(message.role == "user" for message in dialog.messages), "tokens": whole, "context_tokens": context}
+
+
+def mark_good(labels: Sequence[Row], top_share: float) -> None:
+    """Add to each label whether it is good and why it goes, its rank in quality (0 to 1) and its difficulty in points.
+
+    Quality is the higher of two: the share of dialogs with no higher reward, and the judge's grades as a share of full marks, for good by either is good.
+    Difficulty is the judge's grade plus the number of intentions (the paper names both and does not say how they are joined); without a judge all are alike.
+    """
+    ordered = sorted(label["reward"] for label in labels if not label["why"] and "reward" in label)
+    threshold = ordered[-max(1, round(top_share * len(ordered)))] if ordered else 0.0
+    ranks = {score: (index + 1) / len(ordered) for index, score in enumerate(ordered)}
+    for label in labels:
+        if label["why"]:
+            continue
+        grade = label.get("quality")
+        by_reward = "reward" in label and label["reward"] >= threshold
+        by_judge = grade is not None and grade >= 3
+        unlabelled = "reward" not in label and "quality" not in label
+        label["why"] = "" if by_reward or by_judge or unlabelled else NOT_GOOD
+        label["quality_rank"] = max(ranks[label["reward"]] if "reward" in label else 0.0, (grade or 0.0) / 3) or (1.0 if unlabelled else 0.0)
+        label["difficulty_points"] = float((label.get("difficulty") or 1) + label.get("intentions", 0))
+
+
+def mix_table(labels: Sequence[Row]) -> list[Row]:
+    """Return for each topic, and for all, the share of dialogs and the means of turns and tokens, in all, of context and of last answers (Llama 3, table 7)."""
+    topics = dict.fromkeys(label["topic"] for label in labels)
+    groups = {topic: [label for label in labels if label["topic"] == topic] for topic in topics}
+    rows = []
+    for topic, members in (groups | {"all": list(labels)}).items():
+        row: Row = {"topic": topic, "dialogs": len(members), "share": round(len(members) / max(1, len(labels)), 4)}
+        sums = {name: sum(label[name] for label in members) for name in ("turns", "tokens", "context_tokens")}
+        means = {name: round(total / max(1, len(members)), 1) for name, total in sums.items()}
+        rows.append({**row, **means, "answer_tokens": round((sums["tokens"] - sums["context_tokens"]) / max(1, len(members)), 1)})
+    return rows
