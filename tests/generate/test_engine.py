@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from herdling.base.errors import DataError, SettingsError
+from herdling.generate.decode import Decoder, PlainDecoder
 from herdling.generate.engine import Engine, Request, text_of
 from herdling.types import Sampling
 from tests.generate.toy_model import toy_engine, toy_model, toy_tokenizer
@@ -33,6 +34,23 @@ def test_an_answer_does_not_depend_on_the_batch_it_is_in(max_rows: int) -> None:
     together = engine.generate(requests)
     assert [answer.token_ids for answer in together] == [answer.token_ids for answer in alone]
     assert [answer.stop_reason for answer in together] == [answer.stop_reason for answer in alone]
+
+
+@pytest.mark.parametrize("kind", [Decoder, PlainDecoder])
+def test_many_samples_of_one_prompt_are_those_that_it_gives_alone_and_it_is_read_once(kind: type[Decoder] | type[PlainDecoder]) -> None:
+    prompts = [PROMPTS[1], PROMPTS[5], PROMPTS[3]]
+    requests = [Request(prompts[number % 3], Sampling(temperature=1.2, top_p=1.0, seed=number, max_tokens=3 + number % 11)) for number in range(60)]
+    alone = [toy_engine().generate([request], logprobs=True)[0] for request in requests]
+    engine = Engine(toy_model(), toy_tokenizer(), max_rows=8)  # so that the samples of a prompt do not fit one group
+    engine.decoder = kind(engine.model)
+    rows_read: list[int] = []
+    engine.model.register_forward_pre_hook(lambda _, given: rows_read.append(len(given[0])) if given[0].shape[1] > 1 else None)
+    together = engine.generate(requests, logprobs=True)
+    assert [answer.token_ids for answer in together] == [answer.token_ids for answer in alone]
+    assert [answer.stop_reason for answer in together] == [answer.stop_reason for answer in alone]
+    for one, other in zip(together, alone, strict=True):
+        assert one.logprobs == pytest.approx(other.logprobs, abs=1e-4)
+    assert sum(rows_read) == 3
 
 
 def test_the_same_seed_repeats_and_no_seed_does_not() -> None:

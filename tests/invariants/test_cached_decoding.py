@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from herdling.generate.decode import Decoder, PlainDecoder, make_decoder
+from herdling.generate.decode import Decoder, PlainDecoder, make_decoder, read_prompts
 from herdling.model.transformer import Llama
 from tests.generate.toy_model import SHAPES, toy_model
 
@@ -19,7 +19,7 @@ def largest_difference(model: Llama, decoder: Decoder | PlainDecoder) -> float:
     ids = torch.randint(0, model.config.vocab_size, (3, 60), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         whole = model.logits(model(ids))
-    logits = decoder.begin([row[:length].tolist() for row, length in zip(ids, LENGTHS, strict=True)], 60)
+    logits = decoder.begin(read_prompts(model, [row[:length].tolist() for row, length in zip(ids, LENGTHS, strict=True)]), range(3), 60)
     largest = max(float((logits[row] - whole[row, length - 1]).abs().max()) for row, length in enumerate(LENGTHS))
     rows = [0, 1, 2]
     for step in range(40):
@@ -45,7 +45,7 @@ def test_a_row_that_rests_does_not_disturb_the_others() -> None:
     with torch.no_grad():
         whole = model.logits(model(ids))
     decoder = Decoder(model)
-    decoder.begin([ids[0, :40].tolist(), ids[1, :3].tolist()], 60)
+    decoder.begin(read_prompts(model, [ids[0, :40].tolist(), ids[1, :3].tolist()]), range(2), 60)
     decoder.rest(0)
     for step in range(19):
         logits = decoder.step(torch.stack((torch.tensor(0), ids[1, 3 + step])))
@@ -61,7 +61,7 @@ def test_a_bfloat16_model_decodes_within_its_own_rounding() -> None:
     with torch.no_grad():
         whole, rounded = exact.logits(exact(ids)), model.logits(model(ids))
     decoder = Decoder(model)
-    decoder.begin([ids[0, :1].tolist()], 40)
+    decoder.begin(read_prompts(model, [ids[0, :1].tolist()]), [0], 40)
     steps = torch.stack([decoder.step(ids[:, place])[0] for place in range(1, 30)])
     assert (steps - whole[0, 1:]).square().mean() <= (rounded[0, 1:] - whole[0, 1:]).square().mean()
 

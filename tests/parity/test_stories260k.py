@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import herdling
-from herdling.generate.decode import Decoder, PlainDecoder
+from herdling.generate.decode import Decoder, PlainDecoder, read_prompts
 from herdling.generate.loaded import LoadedModel
 from herdling.types import Sampling
 
@@ -71,5 +71,5 @@ def test_each_decoder_gives_the_full_forward(model: LoadedModel, kind: type[Deco
     ids = model.tokenizer.encode((FILES / "stories260K_expected_stdout.txt").read_text(encoding="utf-8"), bos=True)
     whole = model.logits(ids)
     decoder = kind(model.model)
-    logits = [decoder.begin([ids[:1]], len(ids))[0], *(decoder.step(torch.tensor([token]))[0] for token in ids[1:])]
+    logits = [decoder.begin(read_prompts(decoder.model, [ids[:1]]), [0], len(ids))[0], *(decoder.step(torch.tensor([token]))[0] for token in ids[1:])]
     assert torch.allclose(torch.stack(logits), whole, atol=1e-4)

@@ -34,17 +34,25 @@ _PADDING = 16
 _silu = torch.ops.aten.silu_.default
 
 
+@dataclass(frozen=True, slots=True)
+class ReadPrompts:
+    """Prompts that were read once, for any number of rows to go on from each. `logits` are those after each prompt, float32 `[N, V]`."""
+
+    cache: KVCache
+    logits: Tensor
+
+
 @torch.inference_mode()
-def read_prompts(model: Llama, prompts: Sequence[Sequence[int]], capacity: int) -> tuple[KVCache, Tensor]:
-    """Read prompts of any lengths in one forward; return the filled cache and the logits after each prompt, float32 `[B, V]`."""
+def read_prompts(model: Llama, prompts: Sequence[Sequence[int]]) -> ReadPrompts:
+    """Read prompts of any lengths in one forward."""
     weight = model.output_weight
     longest = max(map(len, prompts))
     ids = torch.tensor([[*prompt, *[0] * (longest - len(prompt))] for prompt in prompts], device=weight.device)
     lengths = torch.tensor([len(prompt) for prompt in prompts], device=weight.device)
     is_text = torch.arange(longest, device=weight.device) < lengths[:, None]
-    cache = KVCache(model.config, len(prompts), capacity, weight.dtype, weight.device)
+    cache = KVCache(model.config, len(prompts), longest, weight.dtype, weight.device)
     hidden = model(ids, document_ids=torch.where(is_text, 0, -1), cache=cache)
-    return cache, model.logits(hidden[torch.arange(len(prompts), device=weight.device), lengths - 1])
+    return ReadPrompts(cache, model.logits(hidden[torch.arange(len(prompts), device=weight.device), lengths - 1]))
 
 
 class PlainDecoder:
@@ -54,10 +62,17 @@ class PlainDecoder:
         self.model = model
 
     @torch.inference_mode()
-    def begin(self, prompts: Sequence[Sequence[int]], capacity: int) -> Tensor:
-        """Read a prompt a row, leaving room for `capacity` tokens in the longest; return the logits after each, float32 `[B, V]`."""
-        self.cache, logits = read_prompts(self.model, prompts, capacity)
-        return logits
+    def begin(self, read: ReadPrompts, rows: Sequence[int], capacity: int) -> Tensor:
+        """Begin a row behind each of these prompts (one may be named many times), with room for `capacity` tokens; return the logits, float32 `[B, V]`."""
+        index = torch.tensor(list(rows), device=read.logits.device)
+        lengths = read.cache.lengths[index]
+        longest = int(lengths.max())
+        self.cache = KVCache(self.model.config, len(rows), capacity, self.model.output_weight.dtype, read.logits.device)
+        for layer, (keys, values) in enumerate(zip(read.cache.keys, read.cache.values, strict=True)):
+            self.cache.keys[layer][:, :, :longest] = keys[index, :, :longest]
+            self.cache.values[layer][:, :, :longest] = values[index, :, :longest]
+        self.cache.advance(lengths)
+        return read.logits[index]
 
     @torch.inference_mode()
     def step(self, tokens: Tensor) -> Tensor:
@@ -91,7 +106,7 @@ class _Layer:
 
 
 class Decoder:
-    """Decodes a batch of rows: `begin` with a prompt a row, `step` with the newest token of each, `keep` some rows.
+    """Decodes a batch of rows: `begin` behind prompts that were read, `step` with the newest token of each row, `keep` some rows.
 
     The weights are those of the model at the time of `__init__`: a model that trains on needs a new decoder.
     """
@@ -132,26 +147,27 @@ class Decoder:
         return weight.detach().float().view(-1, 2, width // 2, weight.shape[1]).transpose(1, 2).reshape(weight.shape)
 
     @torch.inference_mode()
-    def begin(self, prompts: Sequence[Sequence[int]], capacity: int) -> Tensor:
-        """Read a prompt a row, leaving room for `capacity` tokens in the longest; return the logits after each, float32 `[B, V]`."""
-        cache, logits = read_prompts(self.model, prompts, max(map(len, prompts)))
-        config, lengths = self.config, cache.lengths.tolist()
+    def begin(self, read: ReadPrompts, rows: Sequence[int], capacity: int) -> Tensor:
+        """Begin a row behind each of these prompts (one may be named many times), with room for `capacity` tokens; return the logits, float32 `[B, V]`."""
+        index = torch.tensor(list(rows))
+        used, places = index.unique(return_inverse=True)  # what several rows go on from is re-ordered once
+        self.positions = read.cache.lengths[index]
+        config, lengths = self.config, self.positions.tolist()
         self.slot = max(lengths)  # the next one to write, of every row
-        self.positions = cache.lengths.clone()
         shape = (config.num_hidden_layers, len(lengths), config.num_key_value_heads)
         self.keys = torch.zeros(*shape, config.head_dim, capacity)
         self.values = torch.zeros(*shape, capacity, config.head_dim)
         self.bias = torch.zeros(len(lengths), 1, 1, capacity)
         # RoPE's pairs (i, i + head_dim/2) become neighbours, as in the weights.
-        keys = torch.stack(cache.keys).unflatten(-1, (2, -1)).transpose(-1, -2).flatten(-2).transpose(-1, -2)
-        values = torch.stack(cache.values)
-        for row, length in enumerate(lengths):
+        keys = torch.stack([one[used] for one in read.cache.keys]).unflatten(-1, (2, -1)).transpose(-1, -2).flatten(-2).transpose(-1, -2)
+        values = torch.stack([one[used] for one in read.cache.values])
+        for row, (place, length) in enumerate(zip(places.tolist(), lengths, strict=True)):
             empty = self.slot - length
-            self.keys[:, row, ..., empty : self.slot] = keys[:, row, ..., :length]
-            self.values[:, row, :, empty : self.slot] = values[:, row, :, :length]
+            self.keys[:, row, ..., empty : self.slot] = keys[:, place, ..., :length]
+            self.values[:, row, :, empty : self.slot] = values[:, place, :, :length]
             self.bias[row, ..., :empty] = float("-inf")
         self._make_buffers()
-        return logits
+        return read.logits[index]
 
     @torch.inference_mode()
     def rest(self, row: int) -> None:

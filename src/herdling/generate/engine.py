@@ -2,7 +2,8 @@
 
 Reads token ids, gives token ids and their log-probabilities; text and chats are made of it in `loaded.py` and `chat.py`. What a request answers does not depend
 on the requests beside it: its random numbers are a stream of its own seed, and rows of a batch do not see each other. Requests are taken in groups of like
-length; rows that have ended leave the group. Does not share the cache between requests with the same beginning, and does not page it.
+length; rows that have ended leave the group. A prompt that many requests have in common is read once, and its cache copied to each of their rows (Llama 3,
+section 4.2.2, shares the pages instead). Prompts that only begin alike share nothing, and the cache is not paged.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 
 from herdling.base.errors import DataError
 from herdling.base.seeds import stream
-from herdling.generate.decode import make_decoder
+from herdling.generate.decode import ReadPrompts, make_decoder, read_prompts
 from herdling.generate.sampling import check_sampling, logprobs_of, sample_tokens
 from herdling.generate.stream import TextStream
 from herdling.model.transformer import Llama
@@ -75,11 +76,18 @@ class Engine:
         answers = [Answer(request) for request in requests]
         for answer in answers:
             answer.text = self._text_stream(answer) if answer.request.sampling.stop else None
+        same: dict[tuple[int, ...], list[Answer]] = {}
+        for answer in answers:
+            same.setdefault(tuple(answer.request.prompt_ids), []).append(answer)
         # Like lengths together: short prompts beside a long one would wait for it.
-        order = sorted(answers, key=lambda answer: len(answer.request.prompt_ids))
-        for start in range(0, len(order), self.max_rows):
-            for _ in self._steps(order[start : start + self.max_rows], logprobs):
-                pass
+        prompts = sorted(same, key=len)
+        for first in range(0, len(prompts), self.max_rows):
+            block = prompts[first : first + self.max_rows]
+            read = read_prompts(self.model, block)
+            asked = [(place, answer) for place, prompt in enumerate(block) for answer in same[prompt]]
+            for start in range(0, len(asked), self.max_rows):
+                for _ in self._steps(asked[start : start + self.max_rows], read, logprobs):
+                    pass
         return answers
 
     def stream(self, request: Request, *, logprobs: bool = False) -> Iterator[tuple[str, Answer]]:
@@ -88,7 +96,7 @@ class Engine:
         answer = Answer(request)
         answer.text = text = self._text_stream(answer)
         seen = 0
-        for _ in self._steps([answer], logprobs):
+        for _ in self._steps([(0, answer)], read_prompts(self.model, [request.prompt_ids]), logprobs):
             if answer.stop_reason not in (None, "stop_string"):
                 text.finish()
             yield text.text[seen:], answer
@@ -110,15 +118,16 @@ class Engine:
         if outside:
             raise DataError(f"the prompt holds the id {outside[0]}, the model's ids are 0 to {size - 1:,}. It was made with another tokenizer")
 
-    def _steps(self, group: list[Answer], logprobs: bool) -> Iterator[None]:
-        """Generate for a group until all have ended; yields after each token."""
+    def _steps(self, asked: Sequence[tuple[int, Answer]], read: ReadPrompts, logprobs: bool) -> Iterator[None]:
+        """Generate for answers, each behind a prompt that was read, by its place there, until all have ended; yields after each token."""
+        group = [answer for _, answer in asked]
         context = self.model.config.max_position_embeddings
         longest = max(len(answer.request.prompt_ids) for answer in group)
         room = max(min(answer.request.sampling.max_tokens, context - len(answer.request.prompt_ids)) for answer in group)
         chances = [_chances(answer.request.sampling) for answer in group]
         rows = list(range(len(group)))  # which answer stands in which row of the decoder
         self._working_on = group
-        logits = self.decoder.begin([answer.request.prompt_ids for answer in group], longest + room)
+        logits = self.decoder.begin(read, [place for place, _ in asked], longest + room)
         while True:
             samplings = [group[row].request.sampling for row in rows]
             tokens = sample_tokens(logits, samplings, [float(chances[row].random()) for row in rows])
