@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import pytest
 from herdling.base.comparison_records import read_comparisons
 from herdling.base.decode import decode
 from herdling.base.errors import DataError, SettingsError, Stopped
+from herdling.base.ledger import Ledger
+from herdling.data.comparison_mix import MixConfig, draw
 from herdling.stages.prepare_comparisons import PrepareComparisons
 from herdling.stages.registry import StageRun
 from herdling.types import Comparison
@@ -74,6 +77,30 @@ def test_duplicates_are_set_aside_and_do_not_count_as_harm(tmp_path: Path) -> No
 def test_a_safety_campaign_without_labels_is_refused_with_the_reason(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no row is left of 20 read \(safety label missing: 20\).*each response is safe or not"):
         prepare(tmp_path, rows(20), campaign="safety")
+
+
+def test_harmless_pairs_without_labels_are_a_main_set_of_the_safety_mix_once_it_is_said(tmp_path: Path) -> None:
+    """Llama 2, section 3.2.2: all of its own safety data and Anthropic Harmless, with a tenth of helpfulness data."""
+    start = "\n\nHuman: question {}\n\nAssistant: "
+    pairs = [{side: start.format(number) + f"{side} {number}" for side in ("chosen", "rejected")} for number in range(60)]
+    train, test, ledger = prepare(tmp_path, pairs, "harmless", campaign="safety", safety_labels=False)
+    assert len(train) + len(test) == ledger["kept"] == 60
+    assert {(one.campaign, one.safe, one.metadata["safety_labels"]) for one in (*train, *test)} == {("safety", None, "not asked")}
+    helpful, _, _ = prepare(tmp_path, rows(60), "helpful")
+    mix = MixConfig(main=("harmless",), side=("helpful",), side_share=0.1)
+    drawn = draw(mix, {"harmless": train, "helpful": helpful}, 1, Ledger("reward"))
+    assert Counter(one.campaign for one in drawn) == {"safety": len(train), "helpfulness": round(len(train) / 9)}
+    with pytest.raises(SettingsError, match=r"stages.x.safety_labels: false is for campaign = 'safety'"):
+        prepare(tmp_path, pairs, "wrong", safety_labels=False)
+
+
+def test_our_own_safety_rows_need_their_labels_whatever_is_said_of_others(tmp_path: Path) -> None:
+    said = [{"role": "assistant", "content": text} for text in ("good", "bad")]
+    responses = [{"message": message, "stop_reason": "end_of_turn"} for message in said]
+    dialog = {"id": "d", "messages": [{"role": "user", "content": "q"}]}
+    own = [{"id": "c", "dialog": dialog, "responses": responses, "ranking": [0, 1], "campaign": "safety"}]
+    with pytest.raises(DataError, match="safety label missing: 1"):
+        prepare(tmp_path, own, campaign="safety", safety_labels=False)
 
 
 def test_one_question_alone_leaves_nothing_to_test_and_all_to_train(tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ from herdling.types import Campaign, Comparison, Completion, Rating, Sampling, S
 
 RATINGS: tuple[str, ...] = get_args(Rating)
 CAMPAIGNS: tuple[str, ...] = get_args(Campaign)
+UNLABELLED = {"safety_labels": "not asked"}
+"""Metadata of a comparison judged for safety by people who were not asked whether each response is safe (Anthropic Harmless); else a label is missing."""
 
 
 def completion_to_row(completion: Completion) -> dict[str, Any]:
@@ -137,7 +139,8 @@ def _fault_of_edit(comparison: Comparison) -> str | None:
 
 def _fault_of_safety(comparison: Comparison) -> str | None:
     if comparison.safe is None:
-        return "safety label missing: in a safety campaign each response is safe or not" if comparison.campaign == "safety" else None
+        asked = comparison.campaign == "safety" and not UNLABELLED.items() <= comparison.metadata.items()
+        return "safety label missing: in a safety campaign each response is safe or not" if asked else None
     if len(comparison.safe) != len(comparison.responses):
         return f"safety label missing: found {len(comparison.safe)} for {len(comparison.responses)} responses"
     chosen, rejected = comparison.judged[0], comparison.judged[-1]

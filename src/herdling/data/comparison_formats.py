@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from herdling.base.comparison_records import comparison_from_row, comparison_to_row, fault
+from herdling.base.comparison_records import UNLABELLED, comparison_from_row, comparison_to_row, fault
 from herdling.base.errors import DataError, SettingsError, did_you_mean
 from herdling.base.ledger import Ledger
 from herdling.base.records import write_jsonl
@@ -138,11 +138,13 @@ def import_comparisons(
     campaign: Campaign = "helpfulness",
     margins: Mapping[Rating, float] | None = None,
     more_columns: Iterable[str] = (),
+    safety_labels: bool = True,
 ) -> Iterator[Comparison]:
     """Yield the comparisons of a file, folder, glob or `hf:org/name`, counting rows read and set aside. The caller counts what it keeps.
 
     `form` names the form of the rows; None finds it for each row. `campaign` is what was judged, for rows that do not say. `margins` is the table that a column
     `margin` was made with, and turns it back into ratings. `more_columns` are columns that no form has: they go to the metadata, others set the row aside.
+    Without `safety_labels`, rows judged for safety are taken though nobody was asked whether each response is safe; each says so in its metadata.
 
     Raises:
         DataError: nothing to read at `spec`, a damaged file, or a file whose first row has none of the known forms.
@@ -160,6 +162,8 @@ def import_comparisons(
             known = True
             try:
                 comparison = _read(full, where, found, more, campaign, margins)
+                if not safety_labels and found != "herdling" and campaign == "safety" and comparison.safe is None:
+                    comparison = replace(comparison, metadata={**comparison.metadata, **UNLABELLED})
                 _check(comparison, seen, ids)
             except RowFault as bad:
                 ledger.drop(bad.reason, f"{where}: {bad.found}")

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from herdling.base.artifact import text_fingerprint
 from herdling.base.comparison_records import write_comparisons
-from herdling.base.errors import DataError, Stopped
+from herdling.base.errors import DataError, SettingsError, Stopped
 from herdling.base.ledger import Ledger
 from herdling.data.comparison_formats import import_comparisons
 from herdling.data.dialogs import opening
@@ -36,7 +36,10 @@ class PrepareComparisons:
     form: str | None = None
     """The form of the rows, by its name in `data.comparison_formats`. Unset: told by the fields of each row."""
     campaign: Campaign = "helpfulness"
-    """What was judged, for rows that do not say. `safety` asks for safety labels, which only our own rows hold."""
+    """What was judged, for rows that do not say. `safety` asks for safety labels, which only our own rows hold, unless `safety_labels` is false."""
+    safety_labels: bool = True
+    """False for a set that was judged for safety without saying of each answer whether it is safe, as Anthropic Harmless was: a main set of Llama 2's safety
+    reward model (section 3.2.2). It teaches which answer is safer, and the safety loss nothing."""
     margins: Margin | None = None
     """The table that a column `margin` was made with (Llama 2, table 27): turns margins back into ratings. Unset: a margin is kept, and rates nothing."""
     more_columns: tuple[str, ...] = ()
@@ -54,11 +57,15 @@ class PrepareComparisons:
 
     def run(self, run: StageRun) -> None:
         """Read, set aside, hold out, write."""
+        if not self.safety_labels and self.campaign != "safety":
+            raise SettingsError(f"stages.{run.name}.safety_labels: false is for campaign = 'safety'; in a helpfulness campaign nobody is asked for them")
         ledger = Ledger(run.name)
         run.progress.begin(None, "comparisons")
         sides: dict[str, list[Comparison]] = {"train": [], "validation": []}
         margins = None if self.margins is None else MARGINS[self.margins]
-        read = import_comparisons(self.path, ledger, form=self.form, campaign=self.campaign, margins=margins, more_columns=self.more_columns)
+        read = import_comparisons(
+            self.path, ledger, form=self.form, campaign=self.campaign, margins=margins, more_columns=self.more_columns, safety_labels=self.safety_labels
+        )
         # The name before the opening makes this split independent of the one between training and validation dialogs, which goes by the same digest.
         for side, comparison in hold_out(read, group=lambda one: f"comparisons: {opening(one.dialog)}", share=self.test_share, minimum=1):
             if run.stop_requested():
