@@ -5,7 +5,8 @@ import threading
 import pytest
 
 from herdling.base.errors import Refused
-from herdling.preference.accounts import FAILURE_SECONDS, MAX_FAILURES
+from herdling.preference.accounts import FAILURE_SECONDS, MAX_FAILURES, MEMORY_SECONDS
+from herdling.preference.store import Store
 from tests.preference.desk import Desk
 
 PASSWORD = "correct horse battery"
@@ -135,3 +136,27 @@ def test_a_role_is_changed_at_once_in_running_sessions(desk: Desk) -> None:
     assert found.role == "admin"
     with pytest.raises(Refused, match="unknown user"):
         accounts.set_role(12345, "admin")
+
+
+def test_a_session_is_remembered_here_until_something_changes_and_elsewhere_for_a_few_seconds(desk: Desk) -> None:
+    here, other = desk.store.accounts, Store(desk.url, clock=desk.clock)
+    user = here.add("carol", PASSWORD, "annotator")
+    token = here.login("carol", PASSWORD)
+    assert here.remembered(token) is None
+    assert here.session(token) == here.remembered(token) == other.accounts.session(token) == user
+    here.set_active(user.id, False)
+    assert here.session(token) is None
+    assert other.accounts.session(token) == user  # another process, which has not heard of it
+    desk.clock.now += MEMORY_SECONDS
+    assert other.accounts.session(token) is None
+    other.close()
+
+
+def test_a_session_that_ends_is_not_remembered_beyond_its_end(desk: Desk) -> None:
+    accounts = desk.store.accounts
+    accounts.add("carol", PASSWORD, "annotator")
+    token = accounts.login("carol", PASSWORD, valid_seconds=MEMORY_SECONDS / 2)
+    assert accounts.session(token) is not None
+    desk.clock.now += MEMORY_SECONDS / 2
+    assert accounts.remembered(token) is None
+    assert accounts.session(token) is None

@@ -91,7 +91,6 @@ def test_a_judgement_for_a_closed_round_is_refused_and_changes_nothing(desk: Des
     for attempt in (
         lambda: desk.judge(held, desk.ann),
         lambda: desk.store.judgements.undo(done.task, desk.ann, key="undo"),
-        lambda: desk.store.judgements.set_aside(done.task, desk.ann, "careless", by=desk.bob, key="aside"),
         lambda: desk.store.tasks.proceed(done.task, desk.ann, "Why?", key="on"),
         lambda: desk.store.tasks.heartbeat(held.task, desk.ann, held.lease),
     ):
@@ -131,19 +130,6 @@ def test_what_a_dialog_went_on_from_cannot_be_undone(desk: Desk) -> None:
     with pytest.raises(Refused, match="dialog went on"):
         desk.store.judgements.undo(held.task, desk.ann, key="undo")
     assert not desk.store.judgements.history(campaign, desk.ann)[0].can_undo
-
-
-def test_a_judgement_set_aside_stays_in_the_log_and_is_asked_of_somebody_else(desk: Desk) -> None:
-    campaign = desk.campaign(prompts=1)
-    held = desk.next(campaign, desk.ann)
-    desk.judge(held, desk.ann)
-    with pytest.raises(Refused, match="reason missing"):
-        desk.store.judgements.set_aside(held.task, desk.ann, " ", by=desk.bob, key="aside")
-    for _ in range(2):
-        desk.store.judgements.set_aside(held.task, desk.ann, "careless", by=desk.bob, key="aside")
-    assert desk.count("SELECT count(*) FROM judgements") == 2
-    assert desk.store.tasks.next(campaign, desk.ann) is None
-    assert desk.next(campaign, desk.bob).task == held.task
 
 
 @pytest.mark.parametrize(("told", "stored"), [(None, 90), (40.0, 40), (500.0, 90), (-1.0, 90)])

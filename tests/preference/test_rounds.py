@@ -12,8 +12,9 @@ from herdling.base.comparison_records import fault, read_comparisons
 from herdling.base.errors import DataError, LineageError, Refused
 from herdling.preference.batch import decide_splits
 from herdling.preference.judgements import Judgement
+from herdling.preference.review import Seen
 from herdling.types import Comparison
-from tests.preference.desk import LEFT, PLAIN, Desk, gold
+from tests.preference.desk import LEFT, PLAIN, Desk, add_user, gold
 
 
 def contents(folder: Path) -> list[Comparison]:
@@ -90,11 +91,36 @@ def test_hidden_items_and_what_was_taken_back_or_set_aside_are_counted_and_left_
         for line in desk.store.judgements.history(campaign, desk.ann, limit=30)
         if desk.count(f"SELECT count(*) FROM tasks WHERE id = {line.task} AND kind = 'prompt'")
     ]
-    desk.store.judgements.set_aside(plain[0], desk.ann, "careless", by=desk.bob, key="aside")
+    careless = Seen(campaign=campaign, task=plain[0], annotator="annotator-ann", revision=1)
+    desk.store.reviews.set_aside(careless, "careless", by=desk.bob, key="aside")
     desk.store.judgements.undo(plain[1], desk.ann, key="undo")
     folder = desk.store.rounds.close(campaign, tmp_path).folder
     assert ledger(folder) == {"hidden gold item": hidden["gold"], "hidden repeat": hidden["repeat"], "set aside on review": 1, "taken back": 1}
     assert len(contents(folder)) == 30 - sum(hidden.values()) - 2
+
+
+def test_every_judgement_of_a_task_is_kept_and_tells_how_many_chose_the_same(desk: Desk, tmp_path: Path) -> None:
+    campaign = desk.campaign(prompts=7, overlap=3)
+    carol = add_user(desk.store, "carol")
+    wanted = {desk.ann: "a ", desk.bob: "a ", carol: "b "}
+    for _ in range(6):
+        for user, model in wanted.items():
+            held = desk.next(campaign, user)
+            assert held.responses is not None
+            desk.judge(held, user, replace(LEFT, side="left" if held.responses[0].startswith(model) else "right"))
+    desk.judge(desk.next(campaign, desk.ann), desk.ann)  # a seventh task, which nobody else judged
+    folder = desk.store.rounds.close(campaign, tmp_path).folder
+    told = {each.annotator: each.metadata["agreement"] for each in contents(folder) if "agreement" in each.metadata}
+    assert told == {
+        "annotator-ann": {"judgements": 3, "same_choice": 2},
+        "annotator-bob": {"judgements": 3, "same_choice": 2},
+        "annotator-carol": {"judgements": 3, "same_choice": 1},
+    }
+    assert len(contents(folder)) == 19
+    found = read(folder / "provenance.json")["agreement"]
+    # Of the three pairs of people, one chose the same in each of six tasks.
+    assert (found["tasks"], found["same_choice"]["hits"], found["same_choice"]["total"]) == (6, 6, 18)
+    assert found["alpha"] < 0
 
 
 def test_closing_twice_is_once(desk: Desk, tmp_path: Path) -> None:

@@ -34,6 +34,23 @@ def test_a_page_that_is_loaded_again_finds_its_task_and_draft(desk: Desk) -> Non
     assert (again.task, again.lease, again.draft) == (held.task, held.lease, {"side": "right", "note": "thinking"})
 
 
+def test_looking_at_a_held_task_shows_it_to_its_holder_and_changes_nothing(desk: Desk) -> None:
+    campaign, other = desk.campaign(prompts=1), desk.campaign(name="other")
+    held = desk.next(campaign, desk.ann)
+    desk.clock.now += 60
+    assert desk.store.tasks.look(campaign, held.task, desk.ann, held.lease) == held
+    for attempt, reason in (
+        (lambda: desk.store.tasks.look(campaign, held.task, desk.bob, held.lease), "stale lease"),
+        (lambda: desk.store.tasks.look(campaign, held.task, desk.ann, "another"), "stale lease"),
+        (lambda: desk.store.tasks.look(other, held.task, desk.ann, held.lease), "unknown task"),
+    ):
+        with pytest.raises(Refused, match=reason):
+            attempt()
+    desk.judge(held, desk.ann)
+    with pytest.raises(Refused, match="already judged"):
+        desk.store.tasks.look(campaign, held.task, desk.ann, held.lease)
+
+
 def test_the_page_learns_neither_models_nor_whether_an_item_is_hidden(desk: Desk) -> None:
     held = desk.next(desk.campaign(prompts=1), desk.ann)
     assert held.draws is None

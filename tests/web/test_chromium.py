@@ -297,6 +297,37 @@ def test_a_lost_lease_is_said_and_the_task_can_be_taken_again(browser: Any, serv
     saved(page, 1)
 
 
+def test_a_reviewer_sets_aside_and_puts_back_by_keyboard_alone(browser: Any, served: Served) -> None:
+    bob = enter(browser, served, "bob")
+    work(bob, served, "safe")
+    for number, prompt in enumerate(("First?", "Second?"), start=1):
+        ask(bob, prompt)
+        press(bob, "2", "s", "Enter")
+        saved(bob, number)
+        press(bob, "Enter")
+    page = enter(browser, served, "rev")
+    page.goto(f"{served.address}/review/safe")
+    press(page, "j", "j")  # the second one: the older
+    assert "First?" in page.inner_text(".judged:focus")
+    press(page, "x")
+    page.keyboard.type("not read")
+    press(page, "Enter")
+    page.wait_for_selector(".judged.aside:focus:has-text('Set aside: not read')")  # back at what was changed
+    assert "First?" in page.inner_text(".judged:focus")
+    press(page, "k", "x", "Escape", "j", "b", "Enter")
+    page.wait_for_selector(".judged:focus:has-text('revision 3')")
+    assert page.query_selector(".judged.aside") is None
+    press(page, "f")
+    assert page.evaluate("document.activeElement.id") == "first-filter"
+    press(page, "Escape", "?")
+    assert page.is_visible("#keys-dialog")
+    assert page.faults == bob.faults == []
+    store = served.store()
+    folder = store.rounds.close("safe", served.folder / "rounds").folder
+    store.close()
+    assert len([one for split in ("train", "test") for one in read_comparisons(folder, split)]) == 2
+
+
 READABLE = (Path(__file__).parent / "readable.js").read_text(encoding="utf-8")
 
 
@@ -328,7 +359,7 @@ def test_every_page_is_readable_fits_its_screen_and_names_its_controls(browser: 
     ask(page, "Safe?")
     press(page, "7", "d")
     check("safety")
-    for path in ("/dashboard/edits", "/dashboard/safe", "/people", "/annotate/nothing"):
+    for path in ("/dashboard/edits", "/dashboard/safe", "/review/edits", "/review/edits?task=9&rating=better", "/people", "/annotate/nothing"):
         page.goto(served.address + path)
         check(path)
     assert page.faults == []

@@ -7,6 +7,7 @@ pseudonym: the only name that leaves the database.
 from __future__ import annotations
 
 import secrets
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -26,6 +27,8 @@ ROLES: tuple[Role, ...] = get_args(Role)
 """Each may do what those before it may: an annotator judges, a reviewer sees the numbers and sets judgements aside, an admin manages all."""
 SHORTEST_PASSWORD, LONGEST_PASSWORD, LONGEST_NAME = 10, 1000, 64
 MAX_FAILURES, FAILURE_SECONDS = 5, 15 * 60.0
+MEMORY_SECONDS = 5.0
+"""How long a session is believed without asking the database again: a page asks with every key press that counts."""
 _HASHER = PasswordHasher()
 
 
@@ -46,6 +49,9 @@ class Accounts:
     def __init__(self, database: Database, clock: Callable[[], float]) -> None:
         self._database = database
         self._clock = clock
+        self._lock = threading.Lock()
+        self._changes = 0
+        self._remembered: dict[str, tuple[User, float]] = {}
 
     def add(self, name: str, password: str, role: Role) -> User:
         """Make a user without an invitation: the first admin, from the command line. Raises `Refused` ("name taken", "weak password", "bad name")."""
@@ -112,18 +118,43 @@ class Accounts:
             log(tx, now, "login", user=user.id)
 
         self._database.write(enter)
+        self._forget()
         return token
 
     def session(self, token: str) -> User | None:
-        """Return whose session this is, or None when it is unknown, over, or its user was deactivated. One indexed read."""
-        known = sa.and_(sessions.c.token_hash == text_fingerprint(token), sessions.c.expires > self._clock(), users.c.active)
+        """Return whose session this is, or None when it is unknown, over, or its user was deactivated. One indexed read, which is remembered."""
+        remembered = self.remembered(token)
+        if remembered is not None:
+            return remembered
+        changes, digest, now = self._changes, text_fingerprint(token), self._clock()
+        known = sa.and_(sessions.c.token_hash == digest, sessions.c.expires > now, users.c.active)
         with self._database.read() as tx:
-            row = tx.execute(sa.select(users).join(sessions, sessions.c.user_id == users.c.id).where(known)).one_or_none()
-        return _user(row) if row else None
+            row = tx.execute(sa.select(users, sessions.c.expires).join(sessions, sessions.c.user_id == users.c.id).where(known)).one_or_none()
+        if row is None:
+            return None
+        user = _user(row)
+        with self._lock:
+            if changes == self._changes:  # else it was read before a change, and may be what it no longer is
+                self._remembered[digest] = user, min(row.expires, now + MEMORY_SECONDS)
+        return user
+
+    def remembered(self, token: str) -> User | None:
+        """Return whose session this is if that was read lately, without asking the database; None says nothing.
+
+        What this process changes holds at once, what another one changes (a closed account, another role) after `MEMORY_SECONDS`.
+        """
+        user, until = self._remembered.get(text_fingerprint(token), (None, 0.0))
+        return user if until > self._clock() else None
+
+    def _forget(self) -> None:
+        with self._lock:
+            self._changes += 1
+            self._remembered.clear()
 
     def logout(self, token: str) -> None:
         """End a session; unknown tokens are fine."""
         self._database.write(lambda tx: tx.execute(sa.delete(sessions).where(sessions.c.token_hash == text_fingerprint(token))))
+        self._forget()
 
     def set_password(self, user: int, password: str) -> None:
         """Give a user a new password and end all sessions of that user. Raises `Refused` ("weak password", "unknown user")."""
@@ -151,6 +182,7 @@ class Accounts:
             log(tx, self._clock(), kind, user=user)
 
         self._database.write(work)
+        self._forget()
 
     def _new_user(self, name: str, password: str) -> dict[str, Any]:
         name = _plain(name)

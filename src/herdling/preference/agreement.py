@@ -86,10 +86,10 @@ def summary(observations: Sequence[Observation]) -> dict[str, Any]:
     return {
         "judgements": len(observations),
         "alpha": krippendorff_alpha(units.values()),
-        "same_side": share(sum(_first(a) == _first(b) for a, b in pairs), len(pairs)),
+        "same_side": share(sum(prefers_first(a) == prefers_first(b) for a, b in pairs), len(pairs)),
         "same_place": share(sum(a == b for a, b in pairs), len(pairs)),
         "gold": share(sum(gold), len(gold)),
-        "repeats": share(sum(_first(a) == _first(b) for a, b in repeats), len(repeats)),
+        "repeats": share(sum(prefers_first(a) == prefers_first(b) for a, b in repeats), len(repeats)),
         "left": share(sum(seen.side == "left" for seen in observations), len(observations)),
         "levels": {level: sum(seen.rating == level for seen in observations) for level in LEVELS},
         "seconds": median(seen.seconds for seen in observations) if observations else None,
@@ -103,7 +103,7 @@ def with_others(observations: Sequence[Observation], annotator: str) -> dict[str
         if seen.before is None:
             places[seen.task].append((seen.annotator, seen.place))
     mine = [(own, other) for given in places.values() for who, own in given if who == annotator for name, other in given if name != annotator]
-    return share(sum(_first(own) == _first(other) for own, other in mine), len(mine))
+    return share(sum(prefers_first(own) == prefers_first(other) for own, other in mine), len(mine))
 
 
 def drift(observations: Sequence[Observation]) -> list[dict[str, Any]]:
@@ -130,6 +130,6 @@ def _total_variation(levels: NDArray[np.int64], cut: int) -> float:
     return float(np.abs(before - after).sum() / 2)
 
 
-def _first(place: int) -> bool:
+def prefers_first(place: int) -> bool:
     """Say whether a place prefers the first response."""
     return place <= 4

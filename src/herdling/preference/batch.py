@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,8 +13,9 @@ import sqlalchemy as sa
 from herdling.base.artifact import text_fingerprint
 from herdling.base.comparison_records import fault
 from herdling.base.ledger import Ledger
+from herdling.preference.agreement import krippendorff_alpha, prefers_first, share
 from herdling.preference.campaign import CampaignConfig
-from herdling.preference.judged import Judgement, comparison_of
+from herdling.preference.judged import Judgement, comparison_of, place_of
 from herdling.types import Comparison, Dialog
 
 _LEFT_OUT = {"undone": "taken back", "set aside": "set aside on review"}
@@ -26,16 +28,20 @@ class Batch:
 
     comparisons: list[Comparison]
     ledger: Ledger
+    places: list[list[int]]
+    """Of each task that several people judged: where each stands on the line from its first response (1) to its second (8)."""
 
 
 def batch_of(rows: Iterable[sa.Row[Any]], name: str, config: CampaignConfig) -> Batch:
     """Turn the last revision of each judgement of a round, beside its task, into comparisons; what is no data is counted by its reason."""
-    ledger, comparisons = Ledger(f"round {name}"), []
+    ledger, comparisons, places = Ledger(f"round {name}"), list[Comparison](), list[int]()
     for row in rows:
         ledger.read()
         left_out = _LEFT_OUT.get(row.said) or _HIDDEN.get(row.kind)
         if left_out:
-            ledger.drop(left_out)
+            ledger.drop(left_out, f"task {row.task_id}: {row.reason}" if row.reason else "")
+            if row.reason:
+                ledger.count(f"{left_out}: {row.reason}")
             continue
         metadata = {"guidelines_version": row.guidelines_version, "prompt_source": row.source, "side_seed": row.side_seed, "revision": row.revision}
         metadata |= {"task": row.task_id} | ({"continues": row.parent_id} if row.parent_id else {})
@@ -55,7 +61,26 @@ def batch_of(rows: Iterable[sa.Row[Any]], name: str, config: CampaignConfig) -> 
             continue
         ledger.keep()
         comparisons.append(comparison)
-    return Batch(comparisons=comparisons, ledger=ledger)
+        places.append(place_of(row))
+    return _with_agreement(comparisons, places, ledger)
+
+
+def _with_agreement(comparisons: list[Comparison], places: list[int], ledger: Ledger) -> Batch:
+    """Say of each judgement of a task that several people judged how many they are and how many chose the same response.
+
+    All judgements stay, none is merged into a majority: which pairs people doubt is what a reward model has to learn, and a majority can be formed from what is
+    here at any time, but not taken apart again.
+    """
+    given: dict[int, list[int]] = defaultdict(list)
+    for comparison, place in zip(comparisons, places, strict=True):
+        given[comparison.metadata["task"]].append(place)
+    told = []
+    for comparison, place in zip(comparisons, places, strict=True):
+        others = given[comparison.metadata["task"]]
+        same = sum(prefers_first(other) == prefers_first(place) for other in others)
+        agreement = {"agreement": {"judgements": len(others), "same_choice": same}} if len(others) > 1 else {}
+        told.append(replace(comparison, metadata={**comparison.metadata, **agreement}))
+    return Batch(comparisons=told, ledger=ledger, places=[several for several in given.values() if len(several) > 1])
 
 
 def opening_digest(dialog: Dialog) -> str:
@@ -80,10 +105,13 @@ def decide_splits(digests: Set[str], known: Mapping[str, str], share: float) -> 
 
 
 def provenance_of(batch: Batch, row: sa.Row[Any], guidelines: Mapping[int, str]) -> dict[str, Any]:
-    """Return where a round's comparisons came from: models, temperatures, guidelines, annotators (pseudonyms), each with its count. `row` is the round's."""
+    """Return where a round's comparisons came from: models, temperatures, guidelines, annotators (pseudonyms), each with its count, and how far
+    those agree who judged the same task. `row` is the round's."""
     responses = [response for comparison in batch.comparisons for index, response in enumerate(comparison.responses) if index != comparison.edited]
     models = Counter((response.model, response.model_fingerprint, response.sampling.temperature if response.sampling else None) for response in responses)
     versions = Counter(comparison.metadata["guidelines_version"] for comparison in batch.comparisons)
+    pairs = [pair for places in batch.places for pair in combinations(places, 2)]
+    same = sum(prefers_first(one) == prefers_first(other) for one, other in pairs)
     return {
         "campaign": row.campaign,
         "kind": row.settings["kind"],
@@ -100,6 +128,7 @@ def provenance_of(batch: Batch, row: sa.Row[Any], guidelines: Mapping[int, str])
             {"version": version, "fingerprint": text_fingerprint(guidelines[version]), "comparisons": count, "text": guidelines[version]}
             for version, count in sorted(versions.items())
         ],
+        "agreement": {"tasks": len(batch.places), "same_choice": share(same, len(pairs)), "alpha": krippendorff_alpha(batch.places)},
         "annotators": dict(sorted(Counter(comparison.annotator for comparison in batch.comparisons).items())),
         "prompt_sources": dict(sorted(Counter(comparison.metadata["prompt_source"] for comparison in batch.comparisons).items())),
         "settings": row.settings,

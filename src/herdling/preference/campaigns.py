@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -128,13 +130,20 @@ class Campaigns:
 
 def config_of(tx: sa.Connection, campaign: str, *, lock: str = "") -> CampaignConfig:
     """Read a campaign's settings; `lock` "share" holds off the closing of a round, "deal" other dealers too. Raises `Refused` ("unknown campaign")."""
-    asked = sa.select(campaigns.c.settings).where(campaigns.c.name == campaign)
-    if lock:
-        asked = asked.with_for_update(read=lock == "share", key_share=lock == "deal")
-    found = tx.execute(asked).scalar_one_or_none()
+    found = tx.execute(_SETTINGS[lock], {"campaign": campaign}).scalar_one_or_none()
     if found is None:
         raise Refused("unknown campaign", f"there is no campaign {campaign!r}")
-    return decode(CampaignConfig, found, f"campaign {campaign}")
+    return _decoded(found, campaign)
+
+
+# As text: the same text means the same settings, which need not be decoded with every request.
+_PLAIN = sa.select(sa.cast(campaigns.c.settings, sa.Text)).where(campaigns.c.name == sa.bindparam("campaign"))
+_SETTINGS = {"": _PLAIN, "share": _PLAIN.with_for_update(read=True), "deal": _PLAIN.with_for_update(key_share=True)}
+
+
+@lru_cache(maxsize=64)
+def _decoded(text: str, campaign: str) -> CampaignConfig:
+    return decode(CampaignConfig, json.loads(text), f"campaign {campaign}")
 
 
 def _check_change(stands: dict[str, Any], wanted: dict[str, Any], name: str) -> None:

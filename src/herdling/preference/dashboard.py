@@ -10,9 +10,8 @@ import sqlalchemy as sa
 from herdling.preference.agreement import Observation, drift, summary, with_others
 from herdling.preference.campaigns import config_of
 from herdling.preference.database import Database
-from herdling.preference.judged import latest_revisions
-from herdling.preference.rating import key_of_choice
-from herdling.preference.schema import assignments, events, prompts, rounds, tasks, users
+from herdling.preference.judged import latest_revisions, place_of
+from herdling.preference.schema import assignments, events, judgements, prompts, rounds, tasks, users
 
 
 class Dashboard:
@@ -57,13 +56,13 @@ def _observations(tx: sa.Connection, campaign: str) -> list[Observation]:
     asked = sa.select(latest, tasks.c.kind.label("task_kind"), tasks.c.answer, tasks.c.repeat_of, users.c.pseudonym, rounds.c.number)
     asked = asked.join(tasks, tasks.c.id == latest.c.task_id).join(users, users.c.id == latest.c.user_id).join(rounds, rounds.c.id == latest.c.round_id)
     rows = tx.execute(asked.where(tasks.c.campaign == campaign, latest.c.kind == "judged").order_by(latest.c.id)).all()
-    places = {(row.task_id, row.user_id): _place(row) for row in rows}
+    places = {(row.task_id, row.user_id): place_of(row) for row in rows}
     found = []
     for row in rows:
         before = places.get((row.repeat_of, row.user_id)) if row.repeat_of else None
         if row.repeat_of and before is None:
             continue  # the first judgement was taken back or set aside: there is nothing to repeat
-        place = _place(row)
+        place = place_of(row)
         found.append(
             Observation(
                 task=row.task_id,
@@ -80,20 +79,23 @@ def _observations(tx: sa.Connection, campaign: str) -> list[Observation]:
     return found
 
 
-def _place(row: sa.Row[Any]) -> int:
-    """Return where a judgement stands on the line from the task's first response to its second."""
-    key = key_of_choice(row.judgement["side"], row.judgement["rating"])
-    return key if row.left_response == 0 else 9 - key
-
-
 def _counts(tx: sa.Connection, campaign: str) -> dict[str, int]:
     def count(table: sa.Table, *where: sa.ColumnElement[bool]) -> int:
         return tx.execute(sa.select(sa.func.count()).select_from(table).where(table.c.campaign == campaign, *where)).scalar_one()
 
     states = {state: count(assignments, assignments.c.state == state) for state in ("held", "judged", "skipped")}
-    logged = {kind.replace(" ", "_"): count(events, events.c.kind == kind) for kind in ("undone", "set aside")}
+    latest = latest_revisions(judgements.c.task_id.in_(sa.select(tasks.c.id).where(tasks.c.campaign == campaign)))
+    aside = tx.execute(sa.select(sa.func.count()).select_from(latest).where(latest.c.kind == "set aside")).scalar_one()
     waiting = {"prompts_waiting": count(prompts, prompts.c.task_id.is_(None)), "gold_items": count(tasks, tasks.c.kind == "gold")}
-    return {**states, **logged, **waiting, "tasks": count(tasks, tasks.c.kind == "prompt"), "repeats": count(tasks, tasks.c.kind == "repeat")}
+    undone = count(events, events.c.kind == "undone")
+    return {
+        **states,
+        "undone": undone,
+        "set_aside": aside,
+        **waiting,
+        "tasks": count(tasks, tasks.c.kind == "prompt"),
+        "repeats": count(tasks, tasks.c.kind == "repeat"),
+    }
 
 
 def _skipped(tx: sa.Connection, campaign: str) -> dict[str, int]:

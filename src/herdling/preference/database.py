@@ -1,14 +1,14 @@
 """One database, SQLite or PostgreSQL: connections, transactions that happen whole or not at all, writes that happen once, migrations.
 
-SQLite runs in WAL mode with foreign keys and full durability: a commit that was acknowledged survives a kill and a power cut, and readers never wait for the
-one writer. PostgreSQL is read-committed; rows that decide something are locked, and the unique constraints hold what locks would miss.
+SQLite runs in WAL mode with foreign keys and full durability: a commit that was acknowledged survives a kill and a power cut, readers never wait for the
+one writer, and what threads write at the same time shares a commit (`one_writer`). PostgreSQL is read-committed; rows that decide something are locked, and
+the unique constraints hold what locks would miss.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,6 +25,7 @@ try:
 except ImportError as error:
     raise MissingExtraError(str(error.name), "serve", "The store of preferences") from None
 
+from herdling.preference.one_writer import OneWriter
 from herdling.preference.schema import events, submissions
 
 T = TypeVar("T")
@@ -35,14 +36,18 @@ _RETRIED = ("40001", "40P01")  # PostgreSQL: could not serialize, deadlock found
 _MIGRATION_LOCK = 7_238_115_904_311  # any number of our own: two processes must not migrate at once
 
 
+_OF_KEY = sa.and_(submissions.c.user_id == sa.bindparam("user"), submissions.c.key == sa.bindparam("sent"))
+_SUBMISSION = sa.select(submissions).where(_OF_KEY)
+_ANSWERED = sa.update(submissions).where(_OF_KEY).values(result=sa.bindparam("answer"))
+
+
 class Database:
     """Connections to one database, brought up to date when it is opened."""
 
     def __init__(self, url: str) -> None:
         """Open `sqlite:///PATH` or `postgresql://...`. Raises as `store.Store` says."""
         self._engine = _engine(url)
-        # Threads of one process queue here, in order; SQLite's own waiting (sleep and look again) is for other processes only.
-        self._one_writer: Any = threading.Lock() if self._engine.dialect.name == "sqlite" else nullcontext()
+        self._one_writer = OneWriter(self._engine) if self._engine.dialect.name == "sqlite" else None
         try:
             self._migrate()
         except BaseException as error:
@@ -62,10 +67,15 @@ class Database:
             yield connection
 
     def write(self, work: Callable[[sa.Connection], T]) -> T:
-        """Run `work` in one transaction and return what it returns. It runs again when another writer was faster, so it must touch nothing else."""
+        """Run `work` in one transaction and return what it returns. It runs again when another writer was faster, so it must touch nothing else.
+
+        It may run in another thread, beside the work of others; it happens whole or not at all whatever becomes of theirs.
+        """
         for attempt in range(ATTEMPTS):
             try:
-                with self._one_writer, self._engine.connect().execution_options(writes=True) as connection, connection.begin():
+                if self._one_writer is not None:
+                    return self._one_writer.write(work)
+                with self._engine.begin() as connection:
                     return work(connection)
             except DBAPIError as error:
                 raced = isinstance(error, IntegrityError) or getattr(error.orig, "sqlstate", "") in _RETRIED
@@ -84,12 +94,13 @@ class Database:
         digest = value_fingerprint(request)
 
         def attempt(tx: sa.Connection) -> T:
-            before = tx.execute(sa.select(submissions).where(submissions.c.user_id == user, submissions.c.key == key)).one_or_none()
+            which = {"user": user, "sent": key}
+            before = tx.execute(_SUBMISSION, which).one_or_none()
             if before is None:
                 # Claimed first, so that the same submission sent twice at once waits here for its twin instead of meeting what the twin did.
-                tx.execute(sa.insert(submissions).values(user_id=user, key=key, request=digest, result={}, at=now))
+                tx.execute(sa.insert(submissions), {"user_id": user, "key": key, "request": digest, "result": {}, "at": now})
                 result = work(tx)
-                tx.execute(sa.update(submissions).where(submissions.c.user_id == user, submissions.c.key == key).values(result=result))
+                tx.execute(_ANSWERED, {**which, "answer": result})
                 return result
             if before.request != digest:
                 raise Refused("key reused", f"the key {key!r} came with another submission before; make a new one for each")
@@ -119,7 +130,7 @@ class Database:
 
 def log(tx: sa.Connection, now: float, kind: str, *, campaign: str | None = None, user: int | None = None, task: int | None = None, **facts: Any) -> None:
     """Append a line to the log of events."""
-    tx.execute(sa.insert(events).values(at=now, kind=kind, campaign=campaign, user_id=user, task_id=task, facts=facts))
+    tx.execute(sa.insert(events), {"at": now, "kind": kind, "campaign": campaign, "user_id": user, "task_id": task, "facts": facts})
 
 
 def _engine(url: str) -> sa.Engine:

@@ -10,9 +10,12 @@ import sqlalchemy as sa
 
 from herdling.base.comparison_records import completion_from_row
 from herdling.base.records import dialog_from_row
-from herdling.preference.rating import SafetyLabel, Side, flags_of_label
+from herdling.preference.rating import SafetyLabel, Side, flags_of_label, key_of_choice
 from herdling.preference.schema import judgements
 from herdling.types import Campaign, Comparison, Completion, Message, Rating
+
+_MINE = sa.and_(judgements.c.task_id == sa.bindparam("task"), judgements.c.user_id == sa.bindparam("user"))
+_LAST = sa.select(judgements).where(_MINE).order_by(judgements.c.revision.desc()).limit(1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,8 +34,7 @@ class Judgement:
 
 def current_judgement(tx: sa.Connection, task: int, user: int) -> sa.Row[Any] | None:
     """Return the last revision of what an annotator said of a task, or None."""
-    mine = sa.select(judgements).where(judgements.c.task_id == task, judgements.c.user_id == user)
-    return tx.execute(mine.order_by(judgements.c.revision.desc()).limit(1)).one_or_none()
+    return tx.execute(_LAST, {"task": task, "user": user}).one_or_none()
 
 
 def latest_revisions(*where: sa.ColumnElement[bool]) -> sa.Subquery:
@@ -40,6 +42,12 @@ def latest_revisions(*where: sa.ColumnElement[bool]) -> sa.Subquery:
     number = sa.func.row_number().over(partition_by=(judgements.c.task_id, judgements.c.user_id), order_by=judgements.c.revision.desc())
     ranked = sa.select(judgements, number.label("place")).where(*where).subquery()
     return sa.select(ranked).where(ranked.c.place == 1).subquery()
+
+
+def place_of(row: sa.Row[Any]) -> int:
+    """Return where a stored judgement stands on the line from the task's first response (1) to its second (8), whatever side each was shown on."""
+    key = key_of_choice(row.judgement["side"], row.judgement["rating"])
+    return key if row.left_response == 0 else 9 - key
 
 
 def comparison_of(

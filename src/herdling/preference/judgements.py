@@ -1,4 +1,4 @@
-"""What was judged: submit once, take back, set aside; an append-only log with revisions.
+"""What was judged: submit once, take back; an append-only log with revisions.
 
 A judgement is never overwritten: taking it back and giving it again are revisions 2 and 3 of the same (task, annotator). A submission carries a key that the
 page made: the same key again returns the first result, so a lost reply can be sent again without fear.
@@ -17,14 +17,21 @@ from herdling.base.errors import Refused
 from herdling.preference.campaign import CampaignConfig
 from herdling.preference.campaigns import config_of
 from herdling.preference.database import Database, log
+from herdling.preference.dealing import num_turns
 from herdling.preference.judged import Judgement, comparison_of, current_judgement, latest_revisions
-from herdling.preference.leases import Assignment, check_round, free_expired, held, left_response, open_round, take, task_row, view
+from herdling.preference.leases import Assignment, check_round, free_expired, held, left_response, open_round, open_round_row, take, task_row, view
 from herdling.preference.rating import LEVELS, SAFETY_LABELS
 from herdling.preference.rounds import round_name
-from herdling.preference.schema import assignments, judgements, rounds, tasks
-from herdling.preference.tasks import LONGEST_PROMPT, LONGEST_REASON, may_proceed
+from herdling.preference.schema import assignments, judgements, tasks
+from herdling.preference.tasks import LONGEST_PROMPT
 
 __all__ = ["Done", "Judgement", "Judgements", "Submitted"]
+
+
+_TASK = sa.bindparam("task")
+_JUDGED = sa.update(assignments).where(assignments.c.task_id == _TASK, assignments.c.user_id == sa.bindparam("user")).values(state="judged", draft={})
+_NUM_JUDGED = sa.select(sa.func.count()).where(assignments.c.task_id == _TASK, assignments.c.state == "judged")
+_COMPLETE = sa.update(tasks).where(tasks.c.id == _TASK).values(complete=sa.bindparam("enough"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +57,7 @@ class Done:
 
 
 class Judgements:
-    """Writing judgements. Every method but `set_aside` sees and changes what belongs to the given user only."""
+    """Writing judgements. Every method sees and changes what belongs to the given user only."""
 
     def __init__(self, database: Database, clock: Callable[[], float]) -> None:
         self._database = database
@@ -71,15 +78,17 @@ class Judgements:
             config = config_of(tx, row.campaign, lock="share")
             hold = held(tx, row, user, lease, now)
             _check(row, judgement, config, left_response(hold.side_seed))
-            mine = sa.and_(assignments.c.task_id == task, assignments.c.user_id == user)
-            tx.execute(sa.update(assignments).where(mine).values(state="judged", draft={}))
+            current = open_round_row(tx, row.campaign)
+            tx.execute(_JUDGED, {"task": task, "user": user})
             elapsed = now - hold.began
             taken = elapsed if seconds is None or not 0 <= seconds <= elapsed else seconds
-            revision = _append(tx, row, user, "judged", config, now, judgement=said, side_seed=hold.side_seed, seconds=taken)
-            _update_complete(tx, row, config)
-            round_number = tx.execute(sa.select(rounds.c.number).where(rounds.c.id == check_round(tx, row))).scalar_one()
-            name = round_name(row.campaign, round_number)
-            return {"task": task, "revision": revision, "round": name, "can_proceed": may_proceed(tx, task, user)}
+            before = current_judgement(tx, task, user)
+            what = {"side_seed": hold.side_seed, "guidelines_version": config.guidelines_version, "judgement": said, "seconds": taken}
+            revision = append_revision(tx, row, user, "judged", now, before, round_id=current.id, **what)
+            update_complete(tx, row, config)
+            # As `Tasks.proceed` would decide: what was judged just now, nobody went on from.
+            can_proceed = num_turns(row.dialog) < config.max_turns
+            return {"task": task, "revision": revision, "round": round_name(row.campaign, current.number), "can_proceed": can_proceed}
 
         return Submitted(**self._database.once(user, key, ["submit", task, said], now, work))
 
@@ -87,7 +96,7 @@ class Judgements:
         """Take a judgement back (a revision) and hold the task again, its draft filled with what was said.
 
         Raises:
-            Refused: "nothing to undo", "round closed", "dialog went on".
+            Refused: "nothing to undo", "round closed", "dialog went on", "place taken" (others were asked while this was set aside on review).
         """
         now = self._clock()
 
@@ -97,17 +106,25 @@ class Judgements:
             judged = _judged(tx, row, user, "nothing to undo")
             if tx.execute(sa.select(tasks.c.id).where(tasks.c.parent_id == task, tasks.c.owner == user)).first():
                 raise Refused("dialog went on", f"task {task} was continued with what was chosen; it stands")
-            _append(tx, row, user, "undone", config, now, side_seed=judged.side_seed)
+            kept = {"round_id": judged.round_id, "side_seed": judged.side_seed, "guidelines_version": config.guidelines_version}
+            append_revision(tx, row, user, "undone", now, judged, **kept)
             mine = sa.and_(assignments.c.task_id == task, assignments.c.user_id == user)
             tx.execute(sa.update(assignments).where(mine).values(state="expired", slot=None, draft=judged.judgement))
             tx.execute(sa.update(tasks).where(tasks.c.id == task).values(complete=row.kind == "gold"))
             free_expired(tx, now)
-            take(tx, row, user, config, now)  # its own slot is free again: nobody else deals meanwhile
+            if not take(tx, row, user, config, now):  # its own slot, which nobody else can be dealt meanwhile, unless a review had freed it before
+                raise Refused("place taken", f"task {task} was asked of somebody else meanwhile; your judgement stands")
             return task
 
         self._database.once(user, key, ["undo", task], now, work)
         with self._database.read() as tx:
             return view(tx, task, user)
+
+    def count(self, campaign: str, user: int) -> int:
+        """Return how many judgements of this annotator stand in the open round."""
+        with self._database.read() as tx:
+            latest = latest_revisions(judgements.c.round_id == open_round(tx, campaign), judgements.c.user_id == user)
+            return tx.execute(sa.select(sa.func.count()).select_from(latest).where(latest.c.kind == "judged")).scalar_one()
 
     def history(self, campaign: str, user: int, *, limit: int = 20) -> list[Done]:
         """Return this annotator's own latest judgements of the open round, newest first. Hidden items look like all others."""
@@ -127,27 +144,6 @@ class Judgements:
                 for row in tx.execute(asked)
             ]
 
-    def set_aside(self, task: int, annotator: int, reason: str, *, by: int, key: str) -> None:
-        """Set a judgement aside on review (a revision): it stays in the log, is left out of the round and counted, and the slot is free again.
-
-        Raises:
-            Refused: "not judged", "round closed", "reason missing".
-        """
-        now, reason = self._clock(), reason.strip()[:LONGEST_REASON]
-        if not reason:
-            raise Refused("reason missing", "say in a few words why this judgement is set aside")
-
-        def work(tx: sa.Connection) -> None:
-            row = task_row(tx, task)
-            config = config_of(tx, row.campaign, lock="deal")
-            judged = _judged(tx, row, annotator, "not judged")
-            _append(tx, row, annotator, "set aside", config, now, side_seed=judged.side_seed, reason=reason, by=by)
-            theirs = sa.and_(assignments.c.task_id == task, assignments.c.user_id == annotator)
-            tx.execute(sa.update(assignments).where(theirs).values(state="skipped", slot=None))
-            _update_complete(tx, row, config)
-
-        self._database.once(by, key, ["set aside", task, annotator, reason], now, work)
-
 
 def _judged(tx: sa.Connection, row: sa.Row[Any], user: int, reason: str) -> sa.Row[Any]:
     """Return the judgement that stands, of a round that is open. Raises `Refused` with this reason, or "round closed"."""
@@ -159,36 +155,39 @@ def _judged(tx: sa.Connection, row: sa.Row[Any], user: int, reason: str) -> sa.R
     return judged
 
 
-def _append(
+def append_revision(
     tx: sa.Connection,
     row: sa.Row[Any],
     user: int,
     kind: str,
-    config: CampaignConfig,
     now: float,
+    before: sa.Row[Any] | None,
     *,
+    round_id: int,
     side_seed: int,
+    guidelines_version: int,
     judgement: dict[str, Any] | None = None,
     seconds: float | None = None,
     reason: str | None = None,
     by: int | None = None,
+    event: str = "",
 ) -> int:
-    """Append a revision to the log and return its number. A race for the number is lost at the unique constraint, and tried again."""
-    before = current_judgement(tx, row.id, user)
-    revision = 1 if before is None else before.revision + 1
-    sides = {"left_response": left_response(side_seed), "side_seed": side_seed, "guidelines_version": config.guidelines_version}
+    """Append the revision after `before` to the log and return its number. A race for the number is lost at the unique constraint, and tried again.
+
+    `by` is the annotator unless somebody else is named; `event` names the line in the log of events, if it is another than `kind`.
+    """
+    revision = 1 if before is None else int(before.revision) + 1
+    sides = {"left_response": left_response(side_seed), "side_seed": side_seed, "guidelines_version": guidelines_version}
     what = {"kind": kind, "judgement": judgement, "seconds": seconds, "reason": reason, "by_user": user if by is None else by, "at": now}
-    identity = {"task_id": row.id, "user_id": user, "revision": revision, "round_id": check_round(tx, row)}
-    tx.execute(sa.insert(judgements).values(**identity, **sides, **what))
-    log(tx, now, kind, campaign=row.campaign, user=user if by is None else by, task=row.id, revision=revision)
+    tx.execute(sa.insert(judgements), {"task_id": row.id, "user_id": user, "revision": revision, "round_id": round_id, **sides, **what})
+    log(tx, now, event or kind, campaign=row.campaign, user=what["by_user"], task=row.id, revision=revision)
     return revision
 
 
-def _update_complete(tx: sa.Connection, row: sa.Row[Any], config: CampaignConfig) -> None:
+def update_complete(tx: sa.Connection, row: sa.Row[Any], config: CampaignConfig) -> None:
     """Note whether a task has all its judgements, so that dealing need not look at it again."""
-    judged = sa.select(sa.func.count()).where(assignments.c.task_id == row.id, assignments.c.state == "judged")
-    enough = tx.execute(judged).scalar_one() >= (1 if row.owner else config.overlap)
-    tx.execute(sa.update(tasks).where(tasks.c.id == row.id).values(complete=enough or row.kind == "gold"))
+    enough = row.kind == "gold" or tx.execute(_NUM_JUDGED, {"task": row.id}).scalar_one() >= (1 if row.owner else config.overlap)
+    tx.execute(_COMPLETE, {"task": row.id, "enough": enough})
 
 
 def _check(row: sa.Row[Any], judgement: Judgement, config: CampaignConfig, left: int) -> None:

@@ -20,6 +20,16 @@ from herdling.preference.campaign import CampaignConfig
 from herdling.preference.schema import assignments, rounds, tasks
 from herdling.types import Dialog
 
+# Built once: these are asked for with every request, and building a statement costs as much as running it.
+_OPEN_ROUND = sa.select(rounds.c.id, rounds.c.number).where(rounds.c.campaign == sa.bindparam("campaign"), rounds.c.closed.is_(None))
+_TASK = sa.select(tasks).where(tasks.c.id == sa.bindparam("task"))
+_HOLD = sa.select(assignments).where(assignments.c.task_id == sa.bindparam("task"), assignments.c.user_id == sa.bindparam("user")).with_for_update()
+_EXPIRED = sa.update(assignments).where(assignments.c.state == "held", assignments.c.expires <= sa.bindparam("now")).values(state="expired", slot=None)
+_SLOTS = sa.select(assignments.c.slot).where(assignments.c.task_id == sa.bindparam("task"), assignments.c.slot.is_not(None))
+_VIEW = sa.select(
+    tasks.c.dialog, tasks.c.draws, tasks.c.responses, assignments.c.lease, assignments.c.expires, assignments.c.side_seed, assignments.c.draft
+).where(assignments.c.task_id == tasks.c.id, assignments.c.user_id == sa.bindparam("user"), tasks.c.id == sa.bindparam("task"))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draw:
@@ -56,14 +66,22 @@ def left_response(side_seed: int) -> int:
     return side_seed & 1
 
 
+def open_round_row(tx: sa.Connection, campaign: str) -> sa.Row[Any]:
+    """Return id and number of a campaign's open round. Read it under a lock of the campaign, or it may close meanwhile. Raises `Refused`."""
+    found = tx.execute(_OPEN_ROUND, {"campaign": campaign}).one_or_none()
+    if found is None:
+        raise Refused("unknown campaign", f"there is no campaign {campaign!r}")
+    return found
+
+
 def open_round(tx: sa.Connection, campaign: str) -> int:
-    """Return the number (id) of a campaign's open round. Read it under a lock of the campaign, or it may close meanwhile."""
-    return int(tx.execute(sa.select(rounds.c.id).where(rounds.c.campaign == campaign, rounds.c.closed.is_(None))).scalar_one())
+    """Return the id of a campaign's open round, as `open_round_row` does."""
+    return int(open_round_row(tx, campaign).id)
 
 
 def task_row(tx: sa.Connection, task: int) -> sa.Row[Any]:
     """Return a task. Raises `Refused` ("unknown task")."""
-    row = tx.execute(sa.select(tasks).where(tasks.c.id == task)).one_or_none()
+    row = tx.execute(_TASK, {"task": task}).one_or_none()
     if row is None:
         raise Refused("unknown task", f"there is no task {task}")
     return row
@@ -79,55 +97,62 @@ def check_round(tx: sa.Connection, row: sa.Row[Any]) -> int:
 
 def free_expired(tx: sa.Connection, now: float) -> None:
     """Give back the slots of leases that ran out."""
-    gone = sa.and_(assignments.c.state == "held", assignments.c.expires <= now)
-    tx.execute(sa.update(assignments).where(gone).values(state="expired", slot=None))
+    tx.execute(_EXPIRED, {"now": now})
+
+
+def free_slots(tx: sa.Connection, row: sa.Row[Any], config: CampaignConfig) -> list[int]:
+    """Return the places of a task that nobody has. A gold item serves everybody and has none; what belongs to one annotator has one."""
+    if row.kind == "gold":
+        return []
+    taken = set(tx.execute(_SLOTS, {"task": row.id}).scalars())
+    return [place for place in range(1 if row.owner else config.overlap) if place not in taken]
 
 
 def take(tx: sa.Connection, row: sa.Row[Any], user: int, config: CampaignConfig, now: float) -> bool:
-    """Give an annotator a free slot of a task, anew or again after an expired lease or an undone judgement. Returns False when no slot is free.
-
-    A gold item serves everybody, and what belongs to one annotator has one slot.
-    """
-    slot = None
-    if row.kind != "gold":
-        taken = set(tx.execute(sa.select(assignments.c.slot).where(assignments.c.task_id == row.id, assignments.c.slot.is_not(None))).scalars())
-        free = [place for place in range(1 if row.owner else config.overlap) if place not in taken]
-        if not free:
-            return False
-        slot = free[0]
-    hold = {"slot": slot, "state": "held", "lease": secrets.token_hex(12), "began": now, "expires": now + config.lease_seconds}
+    """Give an annotator a free slot of a task, anew or again after an expired lease or an undone judgement. Returns False when no slot is free."""
+    slot = next(iter(free_slots(tx, row, config)), None)
+    if slot is None and row.kind != "gold":
+        return False
+    taken = _lease(config, now) | {"slot": slot}
     mine = sa.and_(assignments.c.task_id == row.id, assignments.c.user_id == user)
-    if not tx.execute(sa.update(assignments).where(mine).values(hold)).rowcount:
-        side_seed = stream_seed(config.seed, "side", row.id, user)
-        tx.execute(sa.insert(assignments).values(task_id=row.id, user_id=user, campaign=row.campaign, side_seed=side_seed, draft={}, **hold))
+    if not tx.execute(sa.update(assignments).where(mine).values(taken)).rowcount:
+        hold(tx, row.id, user, config, now, slot=slot)
     return True
+
+
+def hold(tx: sa.Connection, task: int, user: int, config: CampaignConfig, now: float, *, slot: int | None) -> None:
+    """Give a place of a task to an annotator who never had this task."""
+    side_seed = stream_seed(config.seed, "side", task, user)
+    identity = {"task_id": task, "user_id": user, "campaign": config.name, "side_seed": side_seed, "slot": slot, "draft": {}}
+    tx.execute(sa.insert(assignments), identity | _lease(config, now))
+
+
+def _lease(config: CampaignConfig, now: float) -> dict[str, Any]:
+    return {"state": "held", "lease": secrets.token_hex(12), "began": now, "expires": now + config.lease_seconds}
 
 
 def held(tx: sa.Connection, row: sa.Row[Any], user: int, lease: str, now: float) -> sa.Row[Any]:
     """Return an annotator's hold, if this is its lease and it runs. Raises `Refused` ("stale lease", "already judged", "round closed")."""
     check_round(tx, row)
-    mine = sa.select(assignments).where(assignments.c.task_id == row.id, assignments.c.user_id == user).with_for_update()
-    hold = tx.execute(mine).one_or_none()
-    if hold is not None and hold.state == "judged":
+    found = tx.execute(_HOLD, {"task": row.id, "user": user}).one_or_none()
+    if found is not None and found.state == "judged":
         raise Refused("already judged", f"task {row.id} has your judgement; undo it to judge again")
-    if hold is None or hold.state != "held" or hold.lease != lease or hold.expires <= now:
+    if found is None or found.state != "held" or found.lease != lease or found.expires <= now:
         raise Refused("stale lease", f"task {row.id} is no longer held by this page; what was written is kept as a draft. Ask for the next task")
-    return hold
+    return found
 
 
-def extend(tx: sa.Connection, hold: sa.Row[Any], config: CampaignConfig, now: float, **values: Any) -> float:
+def extend(tx: sa.Connection, found: sa.Row[Any], config: CampaignConfig, now: float, **values: Any) -> float:
     """Let a running lease end later. Returns when."""
     expires = now + config.lease_seconds
-    mine = sa.and_(assignments.c.task_id == hold.task_id, assignments.c.user_id == hold.user_id)
+    mine = sa.and_(assignments.c.task_id == found.task_id, assignments.c.user_id == found.user_id)
     tx.execute(sa.update(assignments).where(mine).values(expires=expires, **values))
     return expires
 
 
 def view(tx: sa.Connection, task: int, user: int) -> Assignment:
     """Return what an annotator may see of a task held."""
-    mine = sa.and_(assignments.c.task_id == tasks.c.id, assignments.c.user_id == user, tasks.c.id == task)
-    columns = (tasks.c.dialog, tasks.c.draws, tasks.c.responses, assignments.c.lease, assignments.c.expires, assignments.c.side_seed, assignments.c.draft)
-    row = tx.execute(sa.select(*columns).where(mine)).one()
+    row = tx.execute(_VIEW, {"task": task, "user": user}).one()
     dialog = dialog_from_row(row.dialog, f"task {task}")
     responses = draws = None
     if row.responses is None:

@@ -174,7 +174,7 @@ def _batch(tx: sa.Connection, round_id: int, name: str, config: CampaignConfig) 
     # The last revision within the round: what was taken back here and judged anew in a later round stays taken back here.
     latest = latest_revisions(judgements.c.round_id == round_id)
     asked = sa.select(latest.c.task_id, latest.c.user_id, latest.c.revision, latest.c.kind.label("said"), latest.c.judgement, latest.c.left_response)
-    asked = asked.add_columns(latest.c.side_seed, latest.c.guidelines_version, latest.c.seconds, users.c.pseudonym, tasks)
+    asked = asked.add_columns(latest.c.side_seed, latest.c.guidelines_version, latest.c.seconds, latest.c.reason, users.c.pseudonym, tasks)
     asked = asked.join(tasks, tasks.c.id == latest.c.task_id).join(users, users.c.id == latest.c.user_id)
     rows: Iterable[sa.Row[Any]] = tx.execute(asked.order_by(latest.c.task_id, latest.c.user_id))
     return batch_of(rows, name, config)

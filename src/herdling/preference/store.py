@@ -20,6 +20,7 @@ from herdling.preference.campaigns import Campaigns
 from herdling.preference.dashboard import Dashboard
 from herdling.preference.database import Database
 from herdling.preference.judgements import Judgements
+from herdling.preference.review import Reviews
 from herdling.preference.rounds import Rounds
 from herdling.preference.tasks import Tasks
 
@@ -40,6 +41,7 @@ class Store:
         self.campaigns = Campaigns(self._database, clock)
         self.tasks = Tasks(self._database, clock)
         self.judgements = Judgements(self._database, clock)
+        self.reviews = Reviews(self._database, clock)
         self.rounds = Rounds(self._database, clock)
         self.dashboard = Dashboard(self._database)
 

@@ -19,7 +19,7 @@ from herdling.preference.campaign import CampaignConfig
 from herdling.preference.campaigns import config_of
 from herdling.preference.database import Database, log
 from herdling.preference.dealing import deal, draws_of, new_task, next_dialog
-from herdling.preference.leases import Assignment, Draw, check_round, extend, free_expired, held, open_round, take, task_row, view
+from herdling.preference.leases import Assignment, Draw, check_round, extend, free_expired, held, hold, open_round, task_row, view
 from herdling.preference.schema import assignments, tasks
 from herdling.types import Completion
 
@@ -51,6 +51,15 @@ class Tasks:
             return view(tx, task, user) if task is not None else None
 
         return self._database.write(work)
+
+    def look(self, campaign: str, task: int, user: int, lease: str) -> Assignment:
+        """Return a task that this lease holds, and change nothing. Raises `Refused` ("unknown task", "stale lease", "already judged", "round closed")."""
+        with self._database.read() as tx:
+            row = task_row(tx, task)
+            if row.campaign != campaign:
+                raise Refused("unknown task", f"there is no task {task} in campaign {campaign!r}")
+            held(tx, row, user, lease, self._clock())
+            return view(tx, task, user)
 
     def write_prompt(self, campaign: str, user: int, text: str, *, key: str) -> Assignment:
         """Begin a dialog with a prompt of the annotator's own; the same `key` again gives the same task.
@@ -100,11 +109,11 @@ class Tasks:
         if texts[0] == texts[1]:
             raise Refused("equal responses", "both models said the same, so there is nothing to prefer; draw and sample again")
 
-        def work(tx: sa.Connection, row: sa.Row[Any], config: CampaignConfig, hold: sa.Row[Any]) -> Assignment:
+        def work(tx: sa.Connection, row: sa.Row[Any], config: CampaignConfig, found: sa.Row[Any]) -> Assignment:
             if row.responses is None:
                 tx.execute(sa.update(tasks).where(tasks.c.id == task).values(responses=[completion_to_row(each) for each in completions]))
             # Time on task begins when there is something to read.
-            extend(tx, hold, config, now, began=now if row.responses is None else hold.began)
+            extend(tx, found, config, now, began=now if row.responses is None else found.began)
             return view(tx, task, user)
 
         return self._holding(task, user, lease, now, work)
@@ -112,7 +121,7 @@ class Tasks:
     def redraw(self, task: int, user: int, lease: str) -> Assignment:
         """Draw other variants and seeds for a task that has no responses yet. Raises `Refused` ("stale lease", "round closed")."""
 
-        def work(tx: sa.Connection, row: sa.Row[Any], config: CampaignConfig, hold: sa.Row[Any]) -> Assignment:
+        def work(tx: sa.Connection, row: sa.Row[Any], config: CampaignConfig, found: sa.Row[Any]) -> Assignment:
             if row.responses is None:
                 draws = draws_of(config, task, row.attempt + 1)
                 tx.execute(sa.update(tasks).where(tasks.c.id == task).values(attempt=row.attempt + 1, draws=draws))
@@ -123,14 +132,14 @@ class Tasks:
     def heartbeat(self, task: int, user: int, lease: str) -> float:
         """Hold on to a task; returns when the lease now ends. Raises `Refused` ("stale lease", "round closed", "already judged")."""
         now = self._clock()
-        return self._holding(task, user, lease, now, lambda tx, row, config, hold: extend(tx, hold, config, now))
+        return self._holding(task, user, lease, now, lambda tx, row, config, found: extend(tx, found, config, now))
 
     def save_draft(self, task: int, user: int, lease: str, draft: Mapping[str, Any]) -> float:
         """Save what the page holds (plain JSON), which is a heartbeat too. Raises `Refused` as `heartbeat`, and "draft too long"."""
         now, plain = self._clock(), dict(draft)
         if len(json.dumps(plain)) > LONGEST_DRAFT:
             raise Refused("draft too long", f"found more than {LONGEST_DRAFT:,} characters")
-        return self._holding(task, user, lease, now, lambda tx, row, config, hold: extend(tx, hold, config, now, draft=plain))
+        return self._holding(task, user, lease, now, lambda tx, row, config, found: extend(tx, found, config, now, draft=plain))
 
     def skip(self, task: int, user: int, lease: str, reason: str, *, key: str) -> None:
         """Pass a task on to others with a reason; it does not come back to this annotator. Raises `Refused` ("stale lease", "reason missing")."""
@@ -154,8 +163,8 @@ class Tasks:
         def checked(tx: sa.Connection) -> T:
             row = task_row(tx, task)
             config = config_of(tx, row.campaign, lock="share")
-            hold = held(tx, row, user, lease, now)
-            return work(tx, task_row(tx, task), config, hold)
+            found = held(tx, row, user, lease, now)
+            return work(tx, task_row(tx, task), config, found)
 
         return self._database.write(checked)
 
@@ -166,24 +175,13 @@ class Tasks:
         if tx.execute(sa.select(sa.func.count()).select_from(assignments).where(mine)).scalar_one() >= MAX_HELD:
             raise Refused("too many held", f"{MAX_HELD} tasks wait for you; judge or skip one first")
         task = new_task(tx, config, now, kind="prompt", **values)
-        take(tx, task_row(tx, task), user, config, now)
+        hold(tx, task, user, config, now, slot=0)
         return task
 
     def _dealt(self, user: int, key: str, request: list[Any], work: Callable[[sa.Connection], int]) -> Assignment:
         task = self._database.once(user, key, request, self._clock(), work)
         with self._database.read() as tx:
             return view(tx, task, user)
-
-
-def may_proceed(tx: sa.Connection, task: int, user: int) -> bool:
-    """Say whether `Tasks.proceed` would be accepted. Hidden items can go on as all others do, or they would not be hidden."""
-    row = task_row(tx, task)
-    try:
-        check_round(tx, row)
-        next_dialog(tx, row, user, config_of(tx, row.campaign))
-    except Refused:
-        return False
-    return True
 
 
 def _check_text(text: str) -> None:

@@ -7,5 +7,6 @@ pages      templates to HTML
 accounts   login, invitations, people
 annotate   the annotator's page and its JSON
 dashboard  the numbers of a campaign, closing a round
+review     what was judged, by filters: setting a judgement aside, putting it back
 app        all of it as one Starlette application
 """

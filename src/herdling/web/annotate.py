@@ -116,10 +116,13 @@ async def annotate(request: Request) -> Response:
 async def start(request: Request) -> Response:
     """POST .../start: what this annotator did in the open round, newest first, and how many there are."""
     user, _ = await signed_in(request), await read_json(request, Nothing)
-    desk, campaign = desk_of(request), request.path_params["campaign"]
-    done = await run_in_threadpool(desk.store.judgements.history, campaign, user.id, limit=10_000)
-    waiting = await run_in_threadpool(desk.store.campaigns.num_waiting, campaign)
-    return JSONResponse({"num_judged": len(done), "history": [_line(one) for one in done[:MAX_HISTORY]], "waiting": waiting > 0})
+    judgements, campaign = desk_of(request).store.judgements, request.path_params["campaign"]
+
+    def begun() -> dict[str, Any]:
+        lines = [_line(one) for one in judgements.history(campaign, user.id, limit=MAX_HISTORY)]
+        return {"num_judged": judgements.count(campaign, user.id), "history": lines}
+
+    return JSONResponse(await run_in_threadpool(begun))
 
 
 async def next_task(request: Request) -> Response:
@@ -144,9 +147,12 @@ async def answers(request: Request) -> Response:
     """POST .../answers: the two answers to a held task, sampled now where there are none yet."""
     user, asked = await signed_in(request), await read_json(request, Held)
     desk, campaign = desk_of(request), request.path_params["campaign"]
-    held = await run_in_threadpool(desk.store.tasks.next, campaign, user.id)
-    if held is None or (held.task, held.lease) != (asked.task, asked.lease):
-        raise Refused("stale lease", "this task is no longer yours. Take the next one; what you typed is kept")
+    try:
+        held = await run_in_threadpool(desk.store.tasks.look, campaign, asked.task, user.id, asked.lease)
+    except Refused as refused:
+        if refused.reason not in ("already judged", "unknown task"):
+            raise
+        raise Refused("stale lease", "this task is no longer yours. Take the next one; what you typed is kept") from None
     if held.responses is None:
         held = await _sample(desk, await _config(request), user, held)
     elif not held.draft:  # seen for the first time: a hidden item must not show itself by its speed

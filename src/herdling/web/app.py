@@ -17,19 +17,27 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from herdling.base.errors import DataError, HerdlingError, Refused
-from herdling.web import accounts, annotate, dashboard
+from herdling.web import accounts, annotate, dashboard, review
 from herdling.web.desk import Desk
 from herdling.web.pages import page
 from herdling.web.security import Shield
 
-_STATUS = {"unknown campaign": 404, "unknown user": 404, "bad request": 400, "draft too long": 413, "models busy": 503, "model failed": 502}
+_STATUS = {
+    "unknown campaign": 404,
+    "unknown user": 404,
+    "unknown round": 404,
+    "bad request": 400,
+    "draft too long": 413,
+    "models busy": 503,
+    "model failed": 502,
+}
 
 
 def annotation_app(desk: Desk) -> ASGIApp:
     """Return the application that serves a desk."""
     static = StaticFiles(directory=Path(str(files("herdling.web") / "static")))
     app = Starlette(
-        routes=[Route("/health", health), *accounts.ROUTES, *annotate.ROUTES, *dashboard.ROUTES, Mount("/static", static)],
+        routes=[Route("/health", health), *accounts.ROUTES, *annotate.ROUTES, *dashboard.ROUTES, *review.ROUTES, Mount("/static", static)],
         exception_handlers={HTTPException: http_error, HerdlingError: our_error, Exception: unforeseen},
     )
     app.state.desk = desk

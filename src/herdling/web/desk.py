@@ -67,8 +67,8 @@ async def signed_in(request: Request, role: Role = "annotator") -> User:
         HTTPException: 401 without a session, 403 for a role below `role`.
     """
     desk = desk_of(request)
-    token = request.cookies.get(desk.cookie)
-    user = await run_in_threadpool(desk.store.accounts.session, token) if token else None
+    token, accounts = request.cookies.get(desk.cookie), desk.store.accounts
+    user = (accounts.remembered(token) or await run_in_threadpool(accounts.session, token)) if token else None
     if user is None:
         raise HTTPException(401, "You are not logged in, or your session is over. Log in again: what you typed is kept.")
     if ROLES.index(user.role) < ROLES.index(role):

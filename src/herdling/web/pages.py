@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -31,6 +31,7 @@ def page(request: Request, template: str, /, *, user: User | None = None, csrf: 
     return HTMLResponse(text, status)
 
 
+@lru_cache(maxsize=64)
 def markdown(text: str) -> Markup:
     """Render Markdown; HTML in it is shown as it was typed, and links lead to http(s) or mail only."""
     return Markup(MarkdownIt("commonmark", {"html": False}).enable("table").render(text))
