@@ -19,7 +19,7 @@ from herdling.model.transformer import Llama
 from herdling.tokenizer.chat_format import chat_format
 from herdling.tokenizer.train import train_byte_level_bpe
 from herdling.types import Dialog
-from tests.data.toy_comparisons import question, toy_format
+from tests.data.toy_comparisons import WORDS, question, toy_format
 from tests.stages.toy_training import MODEL
 
 
@@ -47,7 +47,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     llama = Llama(LlamaConfig(**MODEL))
     llama.init_weights(0)
     save_model(folder / "chat", llama, own.tokenizer, own)
-    other = chat_format(train_byte_level_bpe(iter(["other words", "make other ids of texts"]), 300), "llama3")
+    other = chat_format(train_byte_level_bpe((word[::-1] for word in [" ".join(WORDS), *WORDS]), 300), "llama3")
     for name, seed, chat in (("helpful", 1, own), ("safe", 2, own), ("template", 1, chat_format(own.tokenizer, "llama3.1")), ("tokenizer", 1, other)):
         model = RewardModel.from_llama(llama, seed=seed)
         with torch.no_grad():

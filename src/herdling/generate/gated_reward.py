@@ -13,6 +13,7 @@ from math import isfinite, log
 
 from herdling.base.errors import DataError, LineageError
 from herdling.generate.loaded import LoadedModel
+from herdling.tokenizer.chat_format import ChatFormat
 from herdling.types import SAFETY_TAG, Dialog
 
 UNSAFE = 0.15
@@ -50,17 +51,12 @@ class RewardModels:
             LineageError: a reward model was trained with another tokenizer or chat template than the policy's.
             ModelError: one of them has no score head.
         """
-        for name, model in self._named():
-            for what, found, expected in (
-                ("tokenizer", model.tokenizer.fingerprint, policy.tokenizer.fingerprint),
-                ("chat template", model.chat_format.fingerprint, policy.chat_format.fingerprint),
-            ):
-                if found != expected:
-                    raise LineageError(
-                        f"rewards.{name}: {model.name} was trained with the {what} {found[:12]}, the policy {policy.name} writes with {expected[:12]}:"
-                        " it would judge other texts than those that are said. Train the reward model from a chat model of the same family"
-                    )
-            _ = model.reward_model
+        self.check_format(policy.chat_format, policy.name)
+
+    def check_format(self, policy: ChatFormat, name: str) -> None:
+        """Check the same of a policy called `name`, of which only the chat format is known: its weights may be elsewhere. Raises what `check` does."""
+        for judge, model in self._named():
+            check_judge(judge, model, policy, name)
 
     def score(self, dialogs: Sequence[Dialog]) -> list[Reward]:
         """Return the reward of each dialog's last message, an answer of the assistant; the tag is read from the last user message before it.
@@ -69,12 +65,7 @@ class RewardModels:
             DataError: a score is not a number, or a dialog is longer than a reward model's context, with both numbers.
             FormatError: a dialog that the chat format cannot express, or that ends with somebody else.
         """
-        scores: dict[str, list[float]] = {}
-        for name, model in self._named():
-            scores[name] = model.score_batch(dialogs)
-            for dialog, score in zip(dialogs, scores[name], strict=True):
-                if not isfinite(score):
-                    raise DataError(f"rewards.{name}: {model.name} scores the dialog {dialog.id} with {score}, which is no reward. Its weights are damaged")
+        scores = {name: finite_scores(name, model, dialogs) for name, model in self._named()}
         safety: Sequence[float | None] = scores.get("safety", [None] * len(dialogs))
         return [gated(helpful, safe, is_tagged(dialog)) for dialog, helpful, safe in zip(dialogs, scores["helpfulness"], safety, strict=True)]
 
@@ -87,6 +78,29 @@ class RewardModels:
         yield "helpfulness", self.helpfulness
         if self.safety is not None:
             yield "safety", self.safety
+
+
+def check_judge(name: str, judge: LoadedModel, policy: ChatFormat, policy_name: str) -> None:
+    """Check one reward model, called `name` in the settings. Raises what `RewardModels.check` does."""
+    for what, found, expected in (
+        ("tokenizer", judge.tokenizer.fingerprint, policy.tokenizer.fingerprint),
+        ("chat template", judge.chat_format.fingerprint, policy.fingerprint),
+    ):
+        if found != expected:
+            raise LineageError(
+                f"rewards.{name}: {judge.name} was trained with the {what} {found[:12]}, the policy {policy_name} writes with {expected[:12]}:"
+                " it would judge other texts than those that are said. Train the reward model from a chat model of the same family"
+            )
+    _ = judge.reward_model
+
+
+def finite_scores(name: str, judge: LoadedModel, dialogs: Sequence[Dialog]) -> list[float]:
+    """Return the scores of a reward model, called `name` in the settings. Raises `DataError` naming the dialog whose score is no number."""
+    scores = judge.score_batch(dialogs)
+    for dialog, score in zip(dialogs, scores, strict=True):
+        if not isfinite(score):
+            raise DataError(f"rewards.{name}: {judge.name} scores the dialog {dialog.id} with {score}, which is no reward. Its weights are damaged")
+    return scores
 
 
 def is_tagged(dialog: Dialog) -> bool:

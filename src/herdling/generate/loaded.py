@@ -179,9 +179,12 @@ class LoadedModel:
         return self.chat_batch([dialog], _sampling(options))[0]
 
     def chat_batch(self, dialogs: Sequence[Turns], sampling: Sampling | Sequence[Sampling]) -> list[Completion]:
-        """Return the assistant's next message of each dialog, many at a time."""
-        prompts = [self.chat_format.encode(as_dialog(dialog), generate=True).ids for dialog in dialogs]
-        answers = self.answer(prompts, sampling, logprobs=True)
+        """Return the assistant's next message of each dialog, many at a time; one that stands there several times is encoded and read once."""
+        encoded: dict[int, Sequence[int]] = {}
+        for dialog in dialogs:
+            if id(dialog) not in encoded:
+                encoded[id(dialog)] = self.chat_format.encode(as_dialog(dialog), generate=True).ids
+        answers = self.answer([encoded[id(dialog)] for dialog in dialogs], sampling, logprobs=True)
         completions = [completion_of(answer, self.chat_format, self.engine.stop_ids, self.name) for answer in answers]
         return [replace(completion, model_fingerprint=self.fingerprint) for completion in completions]
 
@@ -237,6 +240,15 @@ def load(path: str | Path, *, tokenizer: str | Path | Tokenizer | None = None, d
         check_tokenizer(folder, chosen)
         chat = _find_chat_format(folder, chosen)
     return LoadedModel(model, chosen, chat, name=str(path), stop_ids=load_stop_ids(folder), path=path)
+
+
+def load_chat_format(path: Path) -> ChatFormat:
+    """Load how chats are written for the model at a path, without its weights. Raises `FormatError` for a base model, `TokenizerError` without a tokenizer."""
+    folder = model_in(path)
+    chat = _find_chat_format(folder, load_tokenizer(folder))
+    if chat is None:
+        raise FormatError(f"{path}: is a base model without a chat template. Fine-tune it first (stage sft)")
+    return chat
 
 
 def _load_weights(folder: Path, device: str, dtype: torch.dtype | None) -> Llama | RewardModel:
