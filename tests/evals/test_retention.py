@@ -38,7 +38,7 @@ class Keeper:
             return ""
         heard = " ".join(said[-self.memory :] if self.memory else said)
         end = "!" if "Be loud." in heard else "~" if "Be soft." in heard else "."
-        return f"I like chess{end}" if said[-1] == "What do you like?" and "chess" in heard else f"{len(said)}{end}"
+        return f"I like chess{end}" if said[-1].endswith("What do you like?") and "chess" in heard else f"{len(said)}{end}"
 
 
 def case(constraint: Constraint, turns: int = 4, **answers: str) -> Case:

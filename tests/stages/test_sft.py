@@ -1,5 +1,4 @@
 import json
-from dataclasses import replace
 
 import pytest
 import torch
@@ -50,10 +49,9 @@ def test_a_chat_model_comes_out_with_its_ledger(tmp_path, inputs):
 
 
 def test_dialogs_of_several_artifacts_are_trained_together_whatever_the_order_of_the_table(tmp_path, inputs):
-    texts = [("what is new?", "nothing."), ("and now?", "a key.")]
-    new = [Dialog(id="n", messages=tuple(Message(role=role, content=text) for turn in texts for role, text in zip(("user", "assistant"), turn, strict=True)))]
+    new = Dialog(id="n", messages=(Message(role="user", content="what is new?"), Message(role="assistant", content="a list")), supervised="last")
     for split in ("train", "validation"):
-        write_jsonl(inputs / "more" / "dialogs" / f"{split}.jsonl", [dialog_to_row(replace(dialog, supervised="last")) for dialog in new])
+        write_jsonl(inputs / "more" / "dialogs" / f"{split}.jsonl", [dialog_to_row(new)])
     run_stage("sft", inputs, tmp_path / "one", data={"old": "data", "new": "more"})
     ledger = json.loads((tmp_path / "one" / "ledger.json").read_text())
     assert (ledger["kept"], ledger["counts"]["answers"]) == (61, 61)

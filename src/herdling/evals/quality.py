@@ -46,8 +46,8 @@ def judge(model: Generator, dialogs: Sequence[Dialog], topics: Sequence[str] = (
     prompts = [Dialog(id=str(number), messages=(Message(role="user", content=text),)) for number, (text, _) in enumerate(asked)]
     samplings = [Sampling(temperature=0.0, max_tokens=most) for _, most in asked]
     said = [answer.message.content for answer in model.chat_batch(prompts, samplings)] if prompts else []
-    each = len(asked) // max(1, len(dialogs))
-    return [_label(said[start : start + each], topics) for start in range(0, len(said), each)]
+    each = len(said) // max(1, len(dialogs))
+    return [_label(said[number * each : (number + 1) * each], topics) for number in range(len(dialogs))]
 
 
 def _label(said: Sequence[str], topics: Sequence[str]) -> Label:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 from herdling.base.intervals import wilson
 from herdling.data.constraints import Instruction
@@ -21,7 +21,6 @@ Judge = Callable[[Sequence[tuple[Instruction, str]]], Sequence[bool]]
 """Says of each answer whether it keeps to its instruction."""
 Fits = Callable[[Dialog], bool]
 """Says whether a model's context holds a dialog with at least one token of the answer."""
-Asked = Literal["once", "reminded"]
 PART = {False: "trained", True: "new"}
 YES_OR_NO = "Does the answer keep to the instruction? Say yes or no.\n\nInstruction: {instruction}\n\nAnswer: {answer}"
 

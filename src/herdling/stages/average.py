@@ -92,7 +92,7 @@ def _average_all(run: StageRun, folders: Mapping[str, Path], weights: Mapping[st
     from herdling.generate.loaded import load
 
     labels, paths = list(folders), list(folders.values())
-    model = load_model(paths[0]) if len(paths) == 1 else average_models(paths, [weights[label] for label in labels])
+    model: Llama | RewardModel = load_model(paths[0]) if len(paths) == 1 else average_models(paths, [weights[label] for label in labels])
     first = load(paths[0])
     template = first.chat_format if first.can_chat else None
     run.record(tokenizer=first.tokenizer.fingerprint, chat_template=template.fingerprint if template else "")

@@ -81,10 +81,12 @@ class SelectDialogs:
         if self.embedder:
             self._drop_alike(run, labels)
         for dialog, label in zip(dialogs, labels, strict=True):
-            ledger.drop(label["why"], dialog.id) if label["why"] else ledger.keep()
-        if not ledger.kept:
-            raise DataError(f"{run.name}: no dialog of {len(dialogs):,} is left. Raise top_share, or max_cosine")
+            if label["why"]:
+                ledger.drop(label["why"], dialog.id)
         kept = [(dialog, label) for dialog, label in zip(dialogs, labels, strict=True) if not label["why"]]
+        ledger.keep(len(kept))
+        if not kept:
+            raise DataError(f"{run.name}: no dialog of {len(dialogs):,} is left. Raise top_share, or max_cosine")
         write_jsonl(run.folder / "dialogs" / "train.jsonl", (dialog_to_row(dialog) for dialog, _ in kept))
         write_jsonl(run.folder / "dialogs" / "validation.jsonl", map(dialog_to_row, self._dialogs(run, "validation")))
         for split in ("train", "test"):
