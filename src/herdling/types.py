@@ -108,6 +108,24 @@ class Completion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Rollout:
+    """One answer that the policy being trained gave to a prompt, with what the reward models say of it: what PPO learns from."""
+
+    prompt_ids: tuple[int, ...]
+    response_ids: tuple[int, ...]
+    """With the token that ended it, if one did: none is ever added."""
+    logprobs: tuple[float, ...]
+    """Of each token, by whoever generated it, in nats."""
+    text: str
+    ended: bool
+    """False for an answer that was cut at the most tokens it may have."""
+    reward: float | None
+    """Logit of the gated reward; None for an answer that cannot be judged: an empty one, or one that the chat format cannot write."""
+    helpfulness: float | None = None
+    safety: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
     """One judgement of responses to the same dialog (Llama 2, section 3.2.1; Llama 3, section 4.2.1).
 
@@ -179,6 +197,22 @@ class RewardBatch(Batch):
     """By how much the scores of a document's responses shall differ (Llama 2, table 27); float32."""
     safe: Tensor
     """1 = safe, 0 = unsafe, -1 = nobody said, and at all other positions; int64."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreferenceBatch(Batch):
+    """Packed rows of responses that are preferred to others. `loss_mask` is True where the token predicted counts in any term of the loss; `ranks` and
+    `reference` speak of a response at the position that it ends at.
+    """
+
+    ranks: Tensor
+    """1 = the best of its document, 2 = the next, ...; 0 at all other positions; int64."""
+    scored: Tensor
+    """True where the token predicted counts in the log-probability of its response, which the preference is about; bool."""
+    nll_weights: Tensor
+    """What a nat of the predicted token costs beside the preference, in pairs: 0 outside the responses that win; float32."""
+    reference: Tensor
+    """Log-probability of a response under the reference model, over its scored tokens, in nats; float32."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,8 @@ import torch
 
 from herdling.base.errors import DataError, FormatError
 from herdling.base.ledger import Ledger
-from herdling.data.comparison_rows import ComparisonFeed, encode_answers, encode_comparisons
+from herdling.data.comparison_feed import ComparisonFeed
+from herdling.data.comparison_rows import encode_answers, encode_comparisons, reward_batch
 from tests.data.toy_comparisons import answer, comparison, question, rated, toy_format
 
 MARGINS = {"significantly": 3.0, "better": 2.0, "slightly": 1.0, "negligibly": 0.0}
@@ -105,7 +106,7 @@ def test_a_dialog_that_ends_with_the_user_has_nothing_to_score():
 def feed_of(count=10, objective="llama2", **changes):
     comparisons = [comparison(number, ("a key", "the dict", "an item"), rating="better", safe=(True, True, False)) for number in range(count)]
     settings = {"batch_pairs": 4, "epochs": 2, "seed": 7, "hidden_size": 32, **changes}
-    return ComparisonFeed(encode(comparisons, objective)[0], **settings)
+    return ComparisonFeed(encode(comparisons, objective)[0], reward_batch, **settings)
 
 
 def documents_of(batch):
@@ -170,4 +171,4 @@ def test_another_seed_another_margin_or_other_texts_are_another_order_of_data():
 
 def test_nothing_to_train_on_is_an_error():
     with pytest.raises(DataError, match="no comparison is left"):
-        ComparisonFeed([], batch_pairs=4, epochs=1, seed=0, hidden_size=32)
+        ComparisonFeed([], reward_batch, batch_pairs=4, epochs=1, seed=0, hidden_size=32)

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from herdling.base.seeds import stream
-from herdling.data.comparison_rows import ComparisonFeed, RankedResponses, reward_batch
+from herdling.data.comparison_feed import ComparisonFeed
+from herdling.data.comparison_rows import RankedResponses, reward_batch
 from herdling.data.shared_rows import SharedPrompt, lay_out
 from herdling.model.config import LlamaConfig
 from herdling.model.reward import RewardModel
@@ -118,7 +119,7 @@ def test_a_step_on_shared_rows_is_the_step_on_repeated_prompts():
 
 def test_accumulation_over_micro_batches_is_the_whole_batch():
     wanted = ranked(documents() * 3)
-    feed = ComparisonFeed(wanted, batch_pairs=12, epochs=1, seed=0, hidden_size=32)
+    feed = ComparisonFeed(wanted, reward_batch, batch_pairs=12, epochs=1, seed=0, hidden_size=32)
     (batch,) = feed.batches(0)
     count = PairwiseReward().count(batch)
     parts = list(micro_batches(batch, 64))

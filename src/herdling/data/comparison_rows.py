@@ -5,36 +5,29 @@ What is set aside, and why, stands in the ledger; no comparison is ever cut. Two
 - `llama2` (section 3.2.2): the chosen and the rejected response, with the margin of their rating, at all ratings;
 - `llama3` (section 4.1.2): all responses, edited > chosen > rejected, no margin, only comparisons rated `significantly` or `better` (or not at all).
 
-Every step has exactly `batch_pairs` comparisons (the last one what is left), in as many rows as they need. The order of the comparisons, and of the responses
-in a row, is drawn anew in each epoch from named streams, so a step is a pure function of its number. Holds all ids in memory: 4 bytes a token.
+`data/comparison_feed.py` deals them out step by step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import lru_cache
-from hashlib import sha256
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
-from herdling.base.artifact import value_fingerprint
 from herdling.base.comparison_records import fault
-from herdling.base.errors import DataError, FormatError
+from herdling.base.errors import FormatError
 from herdling.base.ledger import Ledger
-from herdling.base.seeds import stream
-from herdling.data.shared_rows import SharedPrompt, lay_out, row_length_for, split_prompt
+from herdling.data.shared_rows import SharedPrompt, lay_out, split_prompt
 from herdling.types import Batch, Comparison, Dialog, Rating, RewardBatch
 
 if TYPE_CHECKING:
-    from herdling.tokenizer.chat_format import ChatFormat
+    from herdling.tokenizer.chat_format import ChatFormat, EncodedDialog
 
 ObjectiveName = Literal["llama2", "llama3"]
-LLAMA3_RATINGS = ("significantly", "better")
+LLAMA3_RATINGS: tuple[Rating, ...] = ("significantly", "better")
 NOT_CLEAR = "rated slightly or negligibly better"
 """Why Llama 3's way sets a comparison aside: by design, so it counts as no harm."""
+CUT_BY_CONTEXT = "response cut by the context limit"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +38,11 @@ class RankedResponses:
     ranks: tuple[int, ...]
     margin: float
     safe: tuple[int, ...]
+
+    @property
+    def facts(self) -> tuple[object, ...]:
+        """What decides, beside the ids, how it is trained on."""
+        return self.ranks, self.margin, self.safe
 
     def ordered(self, order: Sequence[int]) -> RankedResponses:
         """Return the same with the responses in another order."""
@@ -75,26 +73,31 @@ def encode_comparisons(
             ledger.drop(name, f"{comparison.id}: {found or name}")
             continue
         used = comparison.ranking if objective == "llama3" else (comparison.judged[0], comparison.judged[-1])
-        shared = encode_responses(comparison, used, chat_format, context, ledger)
-        if shared is None:
+        encoded = encode_responses(comparison, used, chat_format, context, ledger)
+        if encoded is None:
             continue
         if (shape := shape_of(dialog := answered(comparison, used[0]))) not in shapes:
             chat_format.verify(dialog)  # our ids are those of the exported template, or nothing is trained
             shapes.add(shape)
         safe = tuple(-1 if comparison.safe is None else int(comparison.safe[index]) for index in used)
         margin = margins.get(comparison.rating, 0.0) if comparison.rating is not None and objective == "llama2" else 0.0
-        kept.append(RankedResponses(shared=shared, ranks=tuple(range(1, len(used) + 1)), margin=margin, safe=safe))
+        kept.append(RankedResponses(shared=share_prompt(encoded), ranks=tuple(range(1, len(used) + 1)), margin=margin, safe=safe))
         _count(ledger, kept[-1], comparison)
     return kept
 
 
 def _fault_for(comparison: Comparison, objective: ObjectiveName) -> str:
     """Return why this way of training cannot use a sound comparison, or an empty string."""
-    if any(response.stop_reason == "context_full" for response in comparison.responses):
-        return "response cut by the context limit"
+    if is_cut(comparison):
+        return CUT_BY_CONTEXT
     if objective == "llama3" and comparison.rating is not None and comparison.rating not in LLAMA3_RATINGS:
         return NOT_CLEAR
     return ""
+
+
+def is_cut(comparison: Comparison) -> bool:
+    """Say whether a response broke off because the context was full: what would have followed is unknown."""
+    return any(response.stop_reason == "context_full" for response in comparison.responses)
 
 
 def _count(ledger: Ledger, encoded: RankedResponses, comparison: Comparison) -> None:
@@ -109,17 +112,18 @@ def _count(ledger: Ledger, encoded: RankedResponses, comparison: Comparison) -> 
     ledger.count("responses cut at max_tokens", sum(response.stop_reason == "max_tokens" for response in comparison.responses))
 
 
-def encode_responses(comparison: Comparison, used: Sequence[int], chat_format: ChatFormat, context: int, ledger: Ledger) -> SharedPrompt | None:
-    """Encode a comparison's dialog with these of its responses, or set it aside in the ledger: the format cannot say it, or it is longer than the context."""
+def encode_responses(comparison: Comparison, used: Sequence[int], chat_format: ChatFormat, context: int, ledger: Ledger) -> list[EncodedDialog] | None:
+    """Encode a comparison's dialog with each of these responses, or set it aside in the ledger: the format cannot say it, or one is longer than the context."""
     try:
-        shared = encode_answers([answered(comparison, index) for index in used], chat_format)
+        encoded = [encode_answer(answered(comparison, index), chat_format) for index in used]
     except FormatError as error:
         ledger.drop("the chat format cannot express it", f"{comparison.id}: {error}")
         return None
-    if shared.longest > context:
-        ledger.drop("longer than the context", f"{comparison.id}: {shared.longest:,} tokens, the model has {context:,} positions")
+    longest = max(len(one.ids) for one in encoded)
+    if longest > context:
+        ledger.drop("longer than the context", f"{comparison.id}: {longest:,} tokens, the model has {context:,} positions")
         return None
-    return shared
+    return encoded
 
 
 def answered(comparison: Comparison, index: int) -> Dialog:
@@ -134,58 +138,31 @@ def encode_answers(dialogs: Sequence[Dialog], chat_format: ChatFormat) -> Shared
     Raises:
         FormatError: the chat format cannot express one, or its last message is not the assistant's.
     """
+    return share_prompt([encode_answer(dialog, chat_format) for dialog in dialogs])
+
+
+def encode_answer(dialog: Dialog, chat_format: ChatFormat) -> EncodedDialog:
+    """Encode a dialog whose last message is the assistant's. Raises `FormatError` as `encode_answers` does."""
     from herdling.tokenizer.chat_format import TokenRole
 
-    encoded, begins = [], []
-    for dialog in dialogs:
-        found = chat_format.encode(dialog)
-        if found.roles[-1] != TokenRole.END:
-            raise FormatError(f"dialog {dialog.id}: ends with {dialog.messages[-1].role}, expected the answer of the assistant that is to be scored")
-        encoded.append(found.ids)
-        last = len(dialog.messages) - 1
-        own = (message == last and role in (TokenRole.ASSISTANT, TokenRole.END) for message, role in zip(found.message_index, found.roles, strict=True))
-        begins.append(next(place for place, is_own in enumerate(own) if is_own))
-    return split_prompt(encoded, min(begins))
+    encoded = chat_format.encode(dialog)
+    if encoded.roles[-1] != TokenRole.END:
+        raise FormatError(f"dialog {dialog.id}: ends with {dialog.messages[-1].role}, expected the answer of the assistant that is to be scored")
+    return encoded
 
 
-class ComparisonFeed:
-    """A `Feed` over encoded comparisons for a number of epochs: for each step `batch_pairs` of them, in rows of one length."""
+def share_prompt(encoded: Sequence[EncodedDialog]) -> SharedPrompt:
+    """Return encoded dialogs that differ in their last answer only as one prompt with several responses."""
+    return split_prompt([one.ids for one in encoded], min(map(answer_begin, encoded)))
 
-    def __init__(self, comparisons: Sequence[RankedResponses], *, batch_pairs: int, epochs: int, seed: int, hidden_size: int, pad_id: int = 0) -> None:
-        if not comparisons:
-            raise DataError("no comparison is left to train on")
-        self.comparisons = comparisons
-        self.batch_pairs, self.seed, self.pad_id = batch_pairs, seed, pad_id
-        # May be more than the model's context, which bounds a prompt with one response.
-        self.row_length = row_length_for([one.shared.length for one in comparisons], batch_pairs, hidden_size)
-        self.num_comparisons = len(comparisons) * epochs
-        self.num_steps = -(-self.num_comparisons // batch_pairs)
-        self.num_tokens = sum(one.shared.length for one in comparisons) * epochs
-        digest = sha256()
-        for one in comparisons:
-            for part in (one.shared.prompt, *one.shared.responses):
-                digest.update(part.tobytes() + b"|")
-            digest.update(repr((one.ranks, one.margin, one.safe)).encode())
-        parts = ["comparison rows", 1, seed, batch_pairs, epochs, self.row_length, digest.hexdigest()]
-        self.fingerprint = value_fingerprint(parts)
-        self._order = lru_cache(maxsize=2)(self._shuffle)
 
-    def batches(self, step: int) -> Iterator[RewardBatch]:
-        """Yield the batch of this step (from 0), then of each following one."""
-        for number in range(step, self.num_steps):
-            first = number * self.batch_pairs
-            yield self._batch(range(first, min(first + self.batch_pairs, self.num_comparisons)))
+def answer_begin(encoded: EncodedDialog) -> int:
+    """Return the place of the first token that the assistant says or calls in the last message: headers before it are prompt."""
+    from herdling.tokenizer.chat_format import TokenRole
 
-    def _batch(self, positions: range) -> RewardBatch:
-        chosen = []
-        for epoch, place in (divmod(position, len(self.comparisons)) for position in positions):
-            number = int(self._order(epoch)[place])
-            one = self.comparisons[number]
-            chosen.append(one.ordered(stream(self.seed, "responses", epoch, number).permutation(len(one.ranks)).tolist()))
-        return reward_batch(chosen, self.row_length, self.pad_id)
-
-    def _shuffle(self, epoch: int) -> NDArray[np.int64]:
-        return stream(self.seed, "comparisons", epoch).permutation(len(self.comparisons))
+    last = encoded.message_index[-1]
+    own = (message == last and role in (TokenRole.ASSISTANT, TokenRole.END) for message, role in zip(encoded.message_index, encoded.roles, strict=True))
+    return next(place for place, is_own in enumerate(own) if is_own)
 
 
 def reward_batch(comparisons: Sequence[RankedResponses], length: int, pad_id: int) -> RewardBatch:

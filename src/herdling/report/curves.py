@@ -15,10 +15,11 @@ MAX_POINTS = 240
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Curve:
-    """One line of a chart."""
+    """One line of a chart, with (x, low, high) of its interval where that is known."""
 
     label: str
     points: Sequence[Point]
+    band: Sequence[tuple[float, float, float]] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +39,7 @@ def stage_charts(stage: StageCard) -> list[CurveChart]:
     x = "tokens" if any(row.get("tokens") for row in train) else "step"
     sources = {str(row["source"]): None for row in stage.metrics if row.get("split") == "validation" and "source" in row}
     validation = [Curve(label=source, points=_points(_of_source(stage.metrics, source), x, "bits_per_byte")) for source in sources]
-    per = "pair" if stage.output == "reward" else "token"
+    per = "pair" if stage.kind in ("reward", "dpo") else "token"
     charts = [
         CurveChart(title="Training loss", x_unit=x, y_unit=f"nats per {per}", curves=[Curve(label="train", points=thinned(_points(train, x, "loss")))]),
         CurveChart(title="Validation", x_unit=x, y_unit="bits per byte", curves=validation),

@@ -18,19 +18,21 @@ from herdling.base.errors import DataError, SettingsError
 from herdling.base.ledger import Ledger
 from herdling.base.records import write_jsonl
 from herdling.base.seeds import stream_seed
+from herdling.data.comparison_feed import ComparisonFeed
 from herdling.data.comparison_mix import MixConfig, draw
-from herdling.data.comparison_rows import NOT_CLEAR, ComparisonFeed, ObjectiveName, answered, encode_comparisons, encode_responses
+from herdling.data.comparison_rows import NOT_CLEAR, ObjectiveName, RankedResponses, answered, encode_comparisons, encode_responses, reward_batch
 from herdling.evals.reward import ScoredComparison, report_card
 from herdling.preference.rating import MARGINS, Margin
 from herdling.stages.registry import ComparisonsInput, ModelInput, StageRun, stage
 from herdling.train.config import LoopConfig, OptimizerConfig, ScheduleConfig
-from herdling.types import Comparison
+from herdling.types import Comparison, RewardBatch
 
 if TYPE_CHECKING:
     from herdling.generate.loaded import LoadedModel
     from herdling.model.precision import Device
     from herdling.model.reward import RewardModel
 
+RewardFeed = ComparisonFeed[RankedResponses, RewardBatch]
 MIN_WARMUP_STEPS = 5
 """Llama 2, section 3.2.2: a warm-up of 3 % of the steps, with a minimum of 5."""
 
@@ -83,7 +85,7 @@ class Reward:
         chat = load(run.input(self.model), dtype="float32")
         run.record(tokenizer=chat.tokenizer.fingerprint, chat_template=chat.chat_format.fingerprint)
         context, size = chat.config.max_position_embeddings, reward_size(chat.config)
-        held_out = {name: list(_split(run.input(reference), "test")) for name, reference in self.comparisons.items()}
+        held_out = {name: list(comparisons_of(run.input(reference), "test")) for name, reference in self.comparisons.items()}
         if not any(held_out.values()):
             raise DataError(f"{where}.comparisons: no set has test comparisons, so nothing could be said of the model. Hold a share out (test_share)")
 
@@ -93,6 +95,7 @@ class Reward:
         ledger.check(self.max_dropped_share, harmless=(NOT_CLEAR,))
         feed = ComparisonFeed(
             encoded,
+            reward_batch,
             batch_pairs=self.batch_pairs or size.batch_pairs,
             epochs=self.epochs,
             seed=seed,
@@ -113,18 +116,17 @@ class Reward:
         run.summary |= {"test_comparisons": accuracy["total"], "test_accuracy": round(accuracy["accuracy"], 4)}
         remove(run.folder / "checkpoints")
 
-    def _train(self, run: StageRun, model: RewardModel, feed: ComparisonFeed, lr: float, device: Device) -> dict[str, Any]:
+    def _train(self, run: StageRun, model: RewardModel, feed: RewardFeed, lr: float, device: Device) -> dict[str, Any]:
         """Rank the responses of each comparison, over as many steps as the feed has."""
         from herdling.train.preference_losses import PairwiseReward
         from herdling.train.schedule import plan_schedule
         from herdling.train.start import train_llama
 
         # The schedule counts positions: a step's rows on average. Warm-up and decay follow the steps, whose true sizes differ a little.
-        positions = -(-feed.num_tokens // (feed.num_steps * feed.row_length)) * feed.row_length
         schedule = plan_schedule(
             self.schedule,
-            num_tokens=feed.num_steps * positions,
-            batch=str(positions),
+            num_tokens=feed.num_steps * feed.positions,
+            batch=str(feed.positions),
             sequence_length=feed.row_length,
             where=f"stages.{run.name}",
             min_warmup_steps=MIN_WARMUP_STEPS,
@@ -152,7 +154,7 @@ class Reward:
         return self.margin or ("small" if self.objective == "llama2" else "none")
 
     def _draw(self, run: StageRun, seed: int, ledger: Ledger) -> Sequence[Comparison]:
-        sets = {name: list(_split(run.input(reference), "train")) for name, reference in self.comparisons.items()}
+        sets = {name: list(comparisons_of(run.input(reference), "train")) for name, reference in self.comparisons.items()}
         filled = tuple(name for name, found in sets.items() if found)
         if not filled:
             raise DataError(f"stages.{run.name}.comparisons: no set has comparisons to train on")
@@ -160,7 +162,7 @@ class Reward:
         return draw(mix, sets, stream_seed(seed, "mix"), ledger)
 
 
-def _split(folder: Path, split: str) -> Iterator[Comparison]:
+def comparisons_of(folder: Path, split: str) -> Iterator[Comparison]:
     """Yield a set's comparisons; none where the set has no such split."""
     if (folder / "comparisons" / f"{split}.jsonl").is_file():
         yield from read_comparisons(folder, split)

@@ -39,6 +39,23 @@ class ScheduleConfig:
 
 
 @settings
+class AdvantageConfig:
+    """How PPO turns scores into advantages. Llama 2 (section 3.2.3) prints none of these; docs/decisions/0062 says why these."""
+
+    formulas: Literal["textbook", "trl"] = "textbook"
+    """`textbook`: the score stands at the last token, whitened over the batch as Llama 2 says, variances by the count. `trl`: as TRL 1.12, for comparison: the
+    raw score stands one step behind the end of the turn, where the critic learns one more value, and variances are unbiased."""
+    kl_estimator: Literal["k1", "k2", "k3"] = "k1"
+    """What a token pays for leaving the reference (log p - log p_ref = d): k1 = d, k2 = d^2 / 2, k3 = e^-d - 1 + d."""
+    gamma: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """What a reward one token later is worth: an answer is judged as a whole, so all."""
+    lam: Annotated[float, Field(ge=0, le=1)] = 0.95
+    """How far advantages trust rewards (1) rather than the critic (0)."""
+    no_end_penalty: Annotated[float, Field(ge=0)] = 1.0
+    """Taken from the score of an answer that did not end within `max_tokens`, in standard deviations of the batch's rewards (`trl`: in logits)."""
+
+
+@settings
 class GuardConfig:
     """When to skip a step, and when to give up."""
 
@@ -48,6 +65,16 @@ class GuardConfig:
     """How many steps make that mean; nothing is judged before half of them were seen."""
     patience: Annotated[int, Field(ge=1)] = 20
     """Stop with an error after this many skipped steps in a row."""
+
+
+@settings
+class MovingReferenceConfig:
+    """A reference for DPO that follows the policy (Llama 3, section 7.5.5, which prints neither number)."""
+
+    every_steps: Annotated[int, Field(ge=1)]
+    """Steps between two moves of the reference."""
+    decay: Annotated[float, Field(ge=0, lt=1)]
+    """What stays of the reference at a move; the rest is the policy's. 0: the policy itself takes its place."""
 
 
 @settings

@@ -25,7 +25,7 @@ from herdling.checkpoint.training import Checkpoints
 from herdling.train.config import CheckpointConfig, GuardConfig
 from herdling.train.forward import Score
 from herdling.train.guard import Guard
-from herdling.train.losses import Objective
+from herdling.train.losses import Objective, Stateful
 from herdling.train.metrics import Meter, MetricsLog, peak_flops, peak_memory
 from herdling.train.optim import Optimizer
 from herdling.train.recorder import Recorder, RunState, Validate
@@ -87,6 +87,8 @@ class Loop:
     flops_per_token: float | None = None
     peak: float | None = None
     """Peak of the device in FLOP/s, for MFU. Unset: from a table of known GPUs, else MFU is "n/a"."""
+    may_end_early: bool = False
+    """The feed may end before the schedule does, as where a held-out reward no longer rises: then training is over."""
     ranks: Ranks = field(default_factory=OneRank)
     progress: Progress = field(default_factory=SilentProgress)
     stop_requested: Callable[[], bool] = lambda: False
@@ -110,10 +112,13 @@ class Loop:
                     with recorder.meter.waiting():
                         batch = next(batches, None)
                     if batch is None:
+                        if self.may_end_early:
+                            break
                         raise TrainingError(f"the data ended at step {state.step:,} of {self.schedule.num_steps:,}: give more data or fewer tokens to train on")
                     self._train_step(state.step, batch, guard, recorder.meter)
                     state.step += 1
                     recorder.after_step()
+            recorder.flush()
             recorder.checkpoints.wait()
         finally:
             recorder.log.close()
@@ -188,11 +193,12 @@ class Loop:
         self.progress.note(f"goes on after step {state.step:,} of {self.schedule.num_steps:,}")
 
     def _tensors(self, guard: Guard) -> dict[str, Tensor]:
-        """Return all tensors of the run's state, live where they are weights, moments or the guard's memory."""
+        """Return all tensors of the run's state, live where they are weights, moments, or what guard and objective remember."""
         random = {"random.cpu": torch.get_rng_state()}
         if self.device.type == "cuda":
             random["random.cuda"] = torch.cuda.get_rng_state(self.device)
-        return {**self.optimizer.state(), **guard.state(), **random}
+        remembered = self.objective.state() if isinstance(self.objective, Stateful) else {}
+        return {**self.optimizer.state(), **guard.state(), **random, **{f"objective.{name}": tensor for name, tensor in remembered.items()}}
 
 
 def micro_batches(batch: Batch, max_tokens: int) -> Iterator[Batch]:

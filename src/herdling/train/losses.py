@@ -7,7 +7,7 @@ sums, not means: the loop divides by the count over all micro-batches and ranks,
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -29,6 +29,15 @@ class Objective(Protocol):
 
     def loss(self, scores: Scores, batch: Batch) -> tuple[Tensor, Metrics]:
         """Return the summed loss (scalar, float32) and summed metrics (scalars without gradient)."""
+        ...
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """An objective that remembers something beside the weights: a reference that moves, a controller."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the tensors that a checkpoint has to hold, by name and live: loading into them restores what is remembered."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""Objectives that learn from comparisons: sums over pairs of responses to one prompt (Llama 2, section 3.2.2; Llama 3, section 4.1.2).
+"""The objective of reward models: sums over pairs of responses to one prompt (Llama 2, section 3.2.2; Llama 3, section 4.1.2).
 
 Every response that ranks above another of its document makes a pair with it: two responses give one pair, edited > chosen > rejected gives three. Which token's
 value is a response's score was settled when the rows were made (`data/comparison_rows.py`); this file only reads where `ranks` is not 0.
@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from herdling.train.losses import Metrics
-from herdling.types import Batch, RewardBatch, Scores
+from herdling.types import Batch, PreferenceBatch, RewardBatch, Scores
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,14 +34,14 @@ class PairwiseReward:
     def count(self, batch: Batch) -> int:
         """Return the number of pairs."""
         assert isinstance(batch, RewardBatch)
-        return len(_pairs(batch, batch.ranks > 0)[0])
+        return len(pairs_of(batch)[0])
 
     def loss(self, scores: Scores, batch: Batch) -> tuple[Tensor, Metrics]:
         """Return the sum over pairs, and as sums `accuracy` (pairs in the right order; equal scores are wrong) and `margin` (r_i - r_j)."""
         assert isinstance(batch, RewardBatch)
         assert scores.values is not None
         ends = batch.ranks > 0
-        better, worse = _pairs(batch, ends)
+        better, worse = pairs_of(batch)
         rewards = scores.values[ends].float()
         difference = rewards[better] - rewards[worse]
         loss = -F.logsigmoid(difference - batch.margins[ends][better]).sum()
@@ -54,8 +54,9 @@ class PairwiseReward:
         return loss, {name: value.detach() for name, value in metrics.items()}
 
 
-def _pairs(batch: RewardBatch, ends: Tensor) -> tuple[Tensor, Tensor]:
-    """Return which of the responses (numbered as `ends` finds them) is the better and which the worse of each pair; int64 `[P]`, both."""
+def pairs_of(batch: RewardBatch | PreferenceBatch) -> tuple[Tensor, Tensor]:
+    """Return the better and the worse of each pair, as numbers of responses in the order in which their ends stand in the rows; int64 `[P]`, both."""
+    ends = batch.ranks > 0
     rows = ends.nonzero()[:, 0]
     documents, ranks = batch.document_ids[ends], batch.ranks[ends]
     same = (rows[:, None] == rows) & (documents[:, None] == documents)

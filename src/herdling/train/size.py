@@ -14,6 +14,8 @@ from herdling.model.presets import PRESETS
 PAPER_PARAMETERS = 1_000_000_000
 SMALL_SEQUENCE_LENGTH = 256
 RAMP = "0:4M@4096 252B:8M@8192 2.87T:16M@8192"
+# From this many parameters on PPO is held by half the penalty (Llama 2, section 3.2.3: 34B and 70B).
+LARGE_PARAMETERS = 30_000_000_000
 # Above this many parameters a reward model is taken for the 70B (Llama 2, section 3.2.2), which had half the learning rate.
 LARGEST_PARAMETERS = 65_000_000_000
 # name -> peak learning rate, batch, tokens (LLaMA, table 2; Llama 2, table 1; Llama 3, table 3; its smaller sizes had "similar recipes", and 3.2's are ours).
@@ -97,6 +99,40 @@ def reward_size(config: LlamaConfig) -> RewardSize:
         return RewardSize(lr=5e-6 if parameters >= LARGEST_PARAMETERS else 1e-5, batch_pairs=512)
     small = dial(parameters, vocab_size=config.vocab_size, sequence_length=config.max_position_embeddings)
     return RewardSize(lr=small.lr / 2, batch_pairs=64)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DpoSize:
+    """What to prefer chosen responses with."""
+
+    lr: float
+    batch_pairs: int
+
+
+def dpo_size(config: LlamaConfig) -> DpoSize:
+    """Return Llama 3's rate (section 4.1.4) for a model of the papers' sizes, with 64 pairs, which no paper prints; for a small model a tenth of the dial's peak."""
+    parameters = config.num_parameters()
+    if parameters >= PAPER_PARAMETERS:
+        return DpoSize(lr=1e-5, batch_pairs=64)
+    return DpoSize(lr=dial(parameters, vocab_size=config.vocab_size).lr / 10, batch_pairs=32)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PpoSize:
+    """What to learn from the reward with."""
+
+    lr: float
+    beta: float
+    """Weight of the KL penalty."""
+
+
+def ppo_size(config: LlamaConfig) -> PpoSize:
+    """Return Llama 2's figures (section 3.2.3) for a model of the papers' sizes; for a small one the beta of 7B, and a fortieth of the dial's peak."""
+    parameters = config.num_parameters()
+    beta = 0.005 if parameters >= LARGE_PARAMETERS else 0.01
+    if parameters >= PAPER_PARAMETERS:
+        return PpoSize(lr=1e-6, beta=beta)
+    return PpoSize(lr=dial(parameters, vocab_size=config.vocab_size).lr / 40, beta=beta)
 
 
 def check_context(config: LlamaConfig, sequence_length: int, where: str) -> None:
