@@ -1,7 +1,7 @@
 """Read a recipe: one TOML file a run, decoded strictly into the typed settings of its stages.
 
 TOML because YAML reads `3e-4` as text and `no` as false. Three layers, the later wins: the recipe named by `base`, the file itself, and the lines given with
-`--set`. Every fault names its dotted path.
+`--set`. A stage may be `like` another: the same again with what its own table says, as the rounds of an alignment are. Every fault names its dotted path.
 """
 
 from __future__ import annotations
@@ -75,6 +75,7 @@ def _stages(sections: Mapping[str, Any], where: str) -> dict[str, Stage]:
                 raise SettingsError(f"stages.{name}: a stage's name takes lower-case letters, digits, - and _ (it names a folder)")
             if not isinstance(section, Mapping):
                 raise SettingsError(f"stages.{name}: found {section!r}, expected a table")
+            section = _written_out(name, sections)
             settings = {key: value for key, value in section.items() if key != "kind"}
             stages[name] = decode(stage_class(section.get("kind", name), f"stages.{name}.kind"), settings, f"stages.{name}")
         except SettingsError as error:
@@ -82,6 +83,27 @@ def _stages(sections: Mapping[str, Any], where: str) -> dict[str, Stage]:
     if faults:
         raise SettingsError("\n".join(f"{where}: {line}" for fault in faults for line in fault.splitlines()))
     return stages
+
+
+def _written_out(name: str, sections: Mapping[str, Any], above: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Return a stage's table as it would be without `like`: laid over that of the stage that it is like, table by table, kind included.
+
+    The stage itself never learns of it: its settings, and so its fingerprint, are those of a table that was written out.
+    """
+    section = dict(sections[name])
+    if "like" not in section:
+        return section
+    like, where = section.pop("like"), f"stages.{name}.like"
+    if not isinstance(like, str) or not isinstance(sections.get(like), Mapping):
+        others = [other for other in sections if other != name]
+        raise SettingsError(f"{where}: no stage is called {like!r}{did_you_mean(str(like), others)}; there are: {', '.join(others) or 'none'}")
+    if like in (*above, name):
+        raise SettingsError(f"{where}: goes round in a circle: {' -> '.join((*above, name, like))}")
+    below = _written_out(like, sections, (*above, name))
+    kind = below.get("kind", like)
+    if section.get("kind", kind) != kind:
+        raise SettingsError(f"stages.{name}.kind: found {section['kind']!r}, but {like} is a {kind}, and this stage is like it. Leave one of the two out")
+    return _merge(below | {"kind": kind}, section)
 
 
 def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:

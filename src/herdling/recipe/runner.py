@@ -31,7 +31,7 @@ from herdling.base.artifact import (
     write_json_atomic,
 )
 from herdling.base.decode import Input, inputs_of
-from herdling.base.errors import LineageError, LockedError, SettingsError
+from herdling.base.errors import DataError, LineageError, LockedError, SettingsError
 from herdling.base.progress import Progress, SilentProgress
 from herdling.base.units import format_seconds
 from herdling.recipe.graph import downstream_of, needed_for
@@ -88,20 +88,26 @@ class Runner:
         return artifacts
 
     def plan(self, names: Collection[str] = ()) -> list[tuple[str, State, list[str]]]:
-        """Say for each stage, in order, what `run` would do, changing nothing. After a stage to do, what reads it is to do as well."""
+        """Say for each stage, in order, what `run` would do, changing nothing. After a stage to do, what reads it is to do as well.
+
+        A file or folder that is not there yet is told in a line of its stage, so that a recipe can be looked at before its data lies where it belongs.
+        """
         artifacts: dict[str, Artifact] = {}
         planned = []
         for name in needed_for(names or self.recipe.stages, self.recipe.stages):
             stage = self.recipe.stages[name]
             known = all(not ref.startswith("@") or ref[1:] in artifacts for _, ref, _ in inputs_of(stage))
-            state, lines = self._state(name, stage, artifacts) if known and name not in self.again else (State.TO_DO, [])
+            state, lines = self._state_or_fault(name, stage, artifacts) if known and name not in self.again else (State.TO_DO, [])
             if state is State.DONE:
                 artifacts[name] = read_artifact(self.folder / name)
             planned.append((name, state, lines))
         return planned
 
-    def _state(self, name: str, stage: Stage, artifacts: Mapping[str, Artifact]) -> tuple[State, list[str]]:
-        return state_of(self.folder / name, self._identity(name, stage, artifacts))
+    def _state_or_fault(self, name: str, stage: Stage, artifacts: Mapping[str, Artifact]) -> tuple[State, list[str]]:
+        try:
+            return state_of(self.folder / name, self._identity(name, stage, artifacts))
+        except (SettingsError, DataError) as error:
+            return State.TO_DO, str(error).splitlines()
 
     def _identity(self, name: str, stage: Stage, artifacts: Mapping[str, Artifact]) -> Identity:
         inputs = {reference: fingerprint for reference, (_, _, fingerprint) in self._inputs(name, stage, artifacts).items()}
