@@ -87,6 +87,21 @@ def test_dialogs_of_the_user_are_split_by_their_opening_question(tmp_path: Path)
     assert list(read_jsonl(tmp_path / "out" / "questions.jsonl")) == []
 
 
+def test_few_demonstrations_are_the_first_of_many_and_what_is_held_out_stays(tmp_path: Path) -> None:
+    rows = [{"prompt": f"Question {index}", "completion": f"Answer {index}"} for index in range(200)]
+    path = tmp_path / "d.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    held: list[list[dict[str, Any]]] = []
+    for most in (20, 50, None):
+        ledger = prepare(tmp_path / str(most), sources={}, dialogs=str(path), max_dialogs=most, validation_share=0.1)
+        held.append([[row for _, row in read_jsonl(tmp_path / str(most) / "dialogs" / f"{split}.jsonl")] for split in ("train", "validation")])
+        dropped = ledger["dropped"].get("more than max_dialogs", {"count": 0})["count"]
+        assert dropped == 200 - len(held[-1][0]) - len(held[-1][1])
+    assert [len(train) for train, _ in held[:2]] == [20, 50]
+    assert held[0][0] == held[1][0][:20] == held[2][0][:20]
+    assert held[0][1] == held[1][1] == held[2][1]
+
+
 def test_one_large_text_file_is_cut_so_that_some_of_it_can_be_held_out(tmp_path: Path) -> None:
     (tmp_path / "input.txt").write_text("".join(f"Paragraph {index}.\n\n" for index in range(20_000)))
     prepare(tmp_path / "out", sources={"play": {"path": str(tmp_path / "input.txt"), "piece_chars": 10_000}})

@@ -30,7 +30,8 @@ STARTER_PREFIX = "starter:"
 STARTER_DIALOGS = "starter:dialogs"
 ASKED = "asks a held-out question"
 # Reasons that say nothing bad about the data: they do not count towards `max_dropped_share`.
-HARMLESS = (DUPLICATE, "empty", "nearly empty", ASKED)
+NOT_ASKED_FOR = "more than max_dialogs"
+HARMLESS = (DUPLICATE, "empty", "nearly empty", ASKED, NOT_ASKED_FOR)
 
 
 @stage("prepare_data", output="data")
@@ -45,6 +46,9 @@ class PrepareData:
     """Name of a source -> where its documents are: a file, a folder, a glob, `hf:org/name`, `starter:NAME`, or a table of `SourceConfig`."""
     dialogs: str | None = None
     """Where the dialogs for fine-tuning are: `starter:dialogs`, or a file, folder, glob or `hf:org/name` in one of the forms of `data.dialogs`."""
+    max_dialogs: Annotated[int, Field(ge=1)] | None = None
+    """Keep at most this many training dialogs, the same first ones for every number: few demonstrations beside many prompts, as in Llama 2, section 3.1 (27,540
+    were enough). Unset: all."""
     validation_share: Annotated[float, Field(ge=0, lt=1)] = 0.01
     """Share of the documents (and of the dialogs, by opening question) that is kept out of training; 0 holds out none. The starter brings its own split."""
     min_validation_documents: Annotated[int, Field(ge=0)] = 8
@@ -85,7 +89,7 @@ class PrepareData:
         ledger = Ledger(f"{run.name}.dialogs")
         split, questions = self._dialogs(run.seed, ledger)
         reserved = {last_question(question.dialog) for question in questions}
-        clean = _without_reserved(split, reserved, ledger)
+        clean = _first(_without_reserved(split, reserved, ledger), self.max_dialogs, ledger)
         write_splits("dialogs", _paths(run.folder / "dialogs"), clean, to_row=dialog_to_row, size=lambda dialog: 1, ledger=ledger)
         write_jsonl(run.folder / "questions.jsonl", map(question_to_row, questions))
         if self.dialogs is not None:
@@ -158,5 +162,16 @@ def _without_reserved(split: Iterable[tuple[Split, Dialog]], reserved: set[str],
     for side, dialog in split:
         if side == "train" and reserved & questions_of(dialog):
             ledger.drop(ASKED, dialog.id)
+        else:
+            yield side, dialog
+
+
+def _first(split: Iterable[tuple[Split, Dialog]], most: int | None, ledger: Ledger) -> Iterator[tuple[Split, Dialog]]:
+    """Keep the first `most` training dialogs, and all that are held out."""
+    kept = 0
+    for side, dialog in split:
+        kept += side == "train"
+        if side == "train" and most is not None and kept > most:
+            ledger.drop(NOT_ASKED_FOR, dialog.id)
         else:
             yield side, dialog
