@@ -21,6 +21,7 @@ import typer
 
 from herdling.base.artifact import beside, is_artifact, read_artifact
 from herdling.base.errors import MissingExtraError, SettingsError
+from herdling.preference.place import preferences_of, store_url
 
 if TYPE_CHECKING:
     from herdling.generate.generator import Generator
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from herdling.preference.store import Store
     from herdling.web.desk import Entrance
 
-FOLDER = "preferences"
 LOCAL_ADMIN = "local"
 
 
@@ -52,8 +52,8 @@ def annotate(
 
     if not run.is_dir() and not model and not campaign:
         raise SettingsError(f"{run}: is not there. Name a run's folder, or a new one with --model NAME=PATH_OR_URL")
-    folder = run / FOLDER
-    opened = Store(store or f"sqlite:///{folder / 'preferences.db'}")
+    folder = preferences_of(run)
+    opened = Store(store or store_url(run))
     try:
         begun = begin_campaigns(opened, run, campaign or [], dict(_named(text) for text in model or []), may_begin=not close_round)
         fill_queue(opened, begun, prompts, gold)
