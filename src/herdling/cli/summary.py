@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.table import Table as TerminalTable
 
 from herdling.base.artifact import Artifact
-from herdling.report.card import read_rows, read_run
+from herdling.report.card import RunCard, read_rows, read_run
+from herdling.report.judgement import wins_in_short
 from herdling.report.tables import Table, bits_table, questions_table, stages_table
 
 NUM_SAMPLES = 4
@@ -23,6 +24,7 @@ def print_summary(folder: Path, artifacts: Mapping[str, Artifact]) -> None:
     for table in (stages_table(card), questions_table(card), bits_table(card)):
         if table is not None:
             console.print(terminal_table(table))
+    _print_judgements(console, card)
     _print_samples(console, artifacts)
     _print_next(console, folder, artifacts)
 
@@ -35,6 +37,17 @@ def terminal_table(table: Table) -> TerminalTable:
     for row in table.rows:
         made.add_row(*row)
     return made
+
+
+def _print_judgements(console: Console, card: RunCard) -> None:
+    """Print what each Goodhart watch saw, and who won in the last judgement."""
+    judged = [stage for stage in card.stages if stage.judgement]
+    if judged:
+        console.print(terminal_table(wins_in_short(judged[-1].judgement)))
+    for stage in judged:
+        style = "bold red" if stage.judgement["goodhart"]["warnings"] else ""
+        for line in stage.judgement["goodhart"]["lines"]:
+            console.print(f"{stage.name}: {line}", style=style, markup=False)
 
 
 def _print_samples(console: Console, artifacts: Mapping[str, Artifact]) -> None:

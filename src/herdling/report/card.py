@@ -37,6 +37,14 @@ class StageCard:
     samples: Sequence[Row] = ()
     reward: Row = field(default_factory=dict)
     """What a reward model reports (`evals.reward.report_card`); empty for every other stage."""
+    retention: Row = field(default_factory=dict)
+    """How long an instruction held (`evals.retention`); empty for every other stage."""
+    curves: Row = field(default_factory=dict)
+    """What the best of k samples is worth (`stages.rejection_sampling`); empty for every other stage."""
+    preprompts: Row = field(default_factory=dict)
+    """What pre-prompts bettered (`stages.context_distillation`); empty for every other stage."""
+    judgement: Row = field(default_factory=dict)
+    """What a judgement of models reports (`evals.preference.judgement`); empty for every other stage."""
 
     @property
     def dropped(self) -> Mapping[str, Row]:
@@ -105,6 +113,10 @@ def read_stage(artifact: Artifact) -> StageCard:
         mixture=ledger.get("counts", {}).get("mixture", ()),
         samples=read_rows(folder / "samples.jsonl", 100),
         reward=_read_json(folder / "results.json") if artifact.kind == "reward" else {},
+        retention=_read_json(folder / "results.json") if artifact.kind == "retention" else {},
+        curves=_read_json(folder / "curves.json") if artifact.kind == "samples" else {},
+        preprompts=_read_json(folder / "preprompts.json") if artifact.kind == "samples" else {},
+        judgement=_read_json(folder / "results.json") if artifact.kind == "judgement" else {},
     )
 
 

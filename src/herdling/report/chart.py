@@ -1,4 +1,4 @@
-"""Charts as inline SVG: lines, intervals, bars, shares over claims, and histograms.
+"""Charts as inline SVG: lines, intervals, bars, shares over claims, histograms, and what was gained over what it cost.
 
 Ours rather than a plotting library's, so that one picture follows the reader's light or dark colours and the width of the screen (colours and fonts are CSS,
 see style.css), stays a few kilobytes, and needs nothing installed. Built as an XML tree: every text is escaped by construction.
@@ -29,9 +29,20 @@ class Interval:
     high: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spot:
+    """A point measured both ways, each as (low, value, high). Spots of one `series` share a colour, and are joined in their order."""
+
+    label: str
+    x: tuple[float, float, float]
+    y: tuple[float, float, float]
+    series: int = 0
+
+
 def line_chart(chart: CurveChart) -> str:
     """Draw lines over two linear axes, the one across beginning at 0."""
     points = [point for curve in chart.curves for point in curve.points]
+    points += [(x, y) for curve in chart.curves for x, *bounds in curve.band for y in bounds]
     last = max(x for x, _ in points)
     xs = [x for x in ticks(0.0, last) if x <= last]
     ys = ticks(0.0 if chart.from_zero else min(y for _, y in points), max(y for _, y in points))
@@ -49,6 +60,10 @@ def line_chart(chart: CurveChart) -> str:
         _text(svg, tick_label(x), place(x, 0)[0], HEIGHT - BOTTOM + 14, anchor="middle")
     _text(svg, chart.x_unit, (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 4, anchor="middle", style="unit")
     for number, curve in enumerate(chart.curves, start=1 if len(chart.curves) == 1 else 0):
+        outline = [*((x, low) for x, low, _ in curve.band), *((x, high) for x, _, high in reversed(curve.band))]
+        if outline:
+            around = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*point) for point in outline))
+            ET.SubElement(svg, "polygon", {"class": f"band colour-{number % NUM_COLOURS}", "points": around})
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*point) for point in curve.points))
         ET.SubElement(svg, "polyline", {"class": f"line colour-{number % NUM_COLOURS}", "points": path})
     return ET.tostring(svg, encoding="unicode")
@@ -135,6 +150,46 @@ def histogram_chart(edges: Sequence[float], series: Sequence[Sequence[int]], tit
         ET.SubElement(svg, "polygon", {"class": f"area colour-{number % NUM_COLOURS}", "points": path})
     _text(svg, x_unit, (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 4, anchor="middle", style="unit")
     return ET.tostring(svg, encoding="unicode")
+
+
+def frontier_chart(spots: Sequence[Spot], title: str, x_unit: str, y_unit: str) -> str:
+    """Draw a dot with whiskers both ways for each spot, named beside it; spots of a series are joined. The axis across holds 0."""
+    xs = ticks(min(0.0, *(spot.x[0] for spot in spots)), max(spot.x[2] for spot in spots))
+    ys = ticks(min(spot.y[0] for spot in spots), max(spot.y[2] for spot in spots))
+    svg = _svg(HEIGHT, title)
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        across = (x - xs[0]) / (xs[-1] - xs[0]) * (WIDTH - LEFT - RIGHT)
+        return LEFT + across, HEIGHT - BOTTOM - (y - ys[0]) / (ys[-1] - ys[0]) * (HEIGHT - TOP - BOTTOM)
+
+    for y in ys:
+        _line(svg, "grid", place(xs[0], y), place(xs[-1], y))
+        _text(svg, tick_label(y), LEFT - 5, place(xs[0], y)[1] + 3.5, anchor="end")
+    for x in xs:
+        _text(svg, tick_label(x), place(x, ys[0])[0], HEIGHT - BOTTOM + 14, anchor="middle")
+    _text(svg, x_unit, (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 4, anchor="middle", style="unit")
+    _text(svg, y_unit, LEFT, TOP - 1, style="unit")
+    for series in dict.fromkeys(spot.series for spot in spots):
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(spot.x[1], spot.y[1]) for spot in spots if spot.series == series))
+        ET.SubElement(svg, "polyline", {"class": f"frontier colour-{series % NUM_COLOURS}", "points": path})
+    taken: list[tuple[float, float]] = []
+    for spot in spots:
+        colour, (x, y) = f"colour-{spot.series % NUM_COLOURS}", place(spot.x[1], spot.y[1])
+        _line(svg, f"whisker {colour}", place(spot.x[0], spot.y[1]), place(spot.x[2], spot.y[1]))
+        _line(svg, f"whisker {colour}", place(spot.x[1], spot.y[0]), place(spot.x[1], spot.y[2]))
+        ET.SubElement(svg, "circle", {"class": f"dot {colour}", "cx": f"{x:.1f}", "cy": f"{y:.1f}", "r": "4"})
+        _name_spot(svg, spot.label, x, y, taken)
+    return ET.tostring(svg, encoding="unicode")
+
+
+def _name_spot(svg: ET.Element, label: str, x: float, y: float, taken: list[tuple[float, float]]) -> None:
+    """Write a spot's name beside it, on the side where there is room, below the names that are there already."""
+    down = y - 5
+    while any(abs(down - other) < 11 and abs(x - beside) < 90 for beside, other in taken):
+        down += 11
+    taken.append((x, down))
+    is_left = x > WIDTH * 0.75
+    _text(svg, label, x - 7 if is_left else x + 7, down, anchor="end" if is_left else "start")
 
 
 def ticks(low: float, high: float, about: int = 5) -> list[float]:

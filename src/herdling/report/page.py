@@ -15,10 +15,13 @@ from markupsafe import Markup
 
 from herdling.base.artifact import write_text_atomic
 from herdling.base.units import format_seconds
+from herdling.report.best_of import samples_section
 from herdling.report.card import Row, RunCard
 from herdling.report.chart import Interval, bar_chart, interval_chart, line_chart
 from herdling.report.curves import stage_charts
+from herdling.report.judgement import judgement_section
 from herdling.report.lineage import lineage_chart, lineage_lines
+from herdling.report.retention import retention_section
 from herdling.report.reward import reward_section
 from herdling.report.tables import (
     Table,
@@ -64,6 +67,9 @@ def html_page(card: RunCard) -> str:
         quality=[table for table in (questions_table(card), bits_table(card)) if table],
         intervals=Markup(interval_chart(intervals(card), "Questions never seen in training")) if intervals(card) else "",
         rewards=[reward_section(stage) for stage in card.stages if stage.reward],
+        chosen=[samples_section(stage) for stage in card.stages if stage.curves or stage.preprompts],
+        judgements=[judgement_section(stage) for stage in card.stages if stage.judgement],
+        retentions=[retention_section(stage) for stage in card.stages if stage.retention],
         curves=[(stage.name, [(chart, Markup(line_chart(chart))) for chart in stage_charts(stage)]) for stage in card.stages if stage_charts(stage)],
         samples=[(stage.name, list(stage.samples[:NUM_SAMPLES])) for stage in card.stages if stage.samples],
         asked=asked(card.answers),
@@ -80,6 +86,9 @@ def markdown_page(card: RunCard) -> str:
     """Return the report as Markdown."""
     tables: list[Table] = [table for table in (questions_table(card), bits_table(card)) if table]
     tables += [table for stage in card.stages if stage.reward for table in reward_section(stage).named_tables]
+    tables += [table for stage in card.stages if stage.curves or stage.preprompts for table in samples_section(stage).named_tables]
+    tables += [table for stage in card.stages if stage.judgement for table in judgement_section(stage).named_tables]
+    tables += [table for stage in card.stages if stage.retention for table in retention_section(stage).named_tables]
     tables += [stages_table(card)]
     tables += [table for stage in card.stages if (table := mixture_table(stage))]
     parts = [f"# {markdown_text(card.title)}", markdown_text(card.description), markdown_text(headline(card))]

@@ -7,13 +7,13 @@ Made from the plain data of `evals.reward.report_card`. The tables are those of 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Any
 
 from markupsafe import Markup
 
 from herdling.report.card import Row, StageCard
 from herdling.report.chart import Interval, calibration_chart, histogram_chart, interval_chart
+from herdling.report.section import SectionChart, StageSection
 from herdling.report.tables import Table, words
 
 BY = {"by_rating": "How much better the chosen one is", "by_turn": "Turn of the dialogue", "by_length": "Length of the chosen response beside the rejected one"}
@@ -24,39 +24,13 @@ ACCURACY_NOTE = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RewardChart:
-    """A picture with what to read from it; `labels` name its colours in order."""
-
-    title: str
-    picture: Markup
-    caption: str = ""
-    labels: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RewardSection:
-    """All that the report shows of one reward model; the first table is the main one."""
-
-    stage: str
-    notes: tuple[str, ...]
-    tables: tuple[Table, ...]
-    charts: tuple[RewardChart, ...]
-
-    @property
-    def named_tables(self) -> list[Table]:
-        """The tables with the name of the stage in their titles and the notes below the first, for a page without sections."""
-        first = replace(self.tables[0], note="\n\n".join([self.tables[0].note, *self.notes]))
-        return [replace(table, title=f"{self.stage}: {table.title}") for table in (first, *self.tables[1:])]
-
-
-def reward_section(stage: StageCard) -> RewardSection:
+def reward_section(stage: StageCard) -> StageSection:
     """Return the section of a stage that made a reward model."""
     results, whole = stage.reward, stage.reward["all"]
     tables = [accuracy_table(results), *(_by_table(whole, part) for part in BY if part in whole)]
     further = (ratings_table(results), safety_table(whole), position_table(whole), edits_table(whole), scores_table(whole), mix_table(stage))
     tables += [table for table in further if table]
-    return RewardSection(stage=stage.name, notes=_notes(stage, whole), tables=tuple(tables), charts=tuple(_charts(whole)))
+    return StageSection(stage=stage.name, notes=_notes(stage, whole), tables=tuple(tables), charts=tuple(_charts(whole)))
 
 
 def _notes(stage: StageCard, whole: Row) -> tuple[str, ...]:
@@ -156,21 +130,21 @@ def mix_table(stage: StageCard) -> Table | None:
     return Table(title="Comparisons trained on", columns=["set", "part", "available", "planned", "drawn"], rows=rows) if rows else None
 
 
-def _charts(whole: Row) -> list[RewardChart]:
+def _charts(whole: Row) -> list[SectionChart]:
     charts = []
     for part, title in BY.items():
         if len(whole.get(part, {})) > 1:
             groups = [(_name(part, name), _beside_length(row)) for name, row in whole[part].items()]
-            charts.append(RewardChart(title=title, picture=Markup(interval_chart(groups, f"Accuracy: {title}")), labels=("accuracy", BY_LENGTH_ALONE)))
+            charts.append(SectionChart(title=title, picture=Markup(interval_chart(groups, f"Accuracy: {title}")), labels=("accuracy", BY_LENGTH_ALONE)))
     bins = [one for one in whole["calibration"]["bins"] if one["total"]]
     points = [(one["confidence"], Interval(label=f"{one['total']:,} pairs", value=one["observed"], low=one["low"], high=one["high"])) for one in bins]
     error = whole["calibration"]["expected_calibration_error"]
     caption = f"ten bins from 50 to 100 %; on the dashed line the scores would be probabilities. Expected calibration error {error:.3f}"
     picture = Markup(calibration_chart(points, "Calibration", "what sigmoid(difference of scores) claims", "observed"))
-    charts.append(RewardChart(title="Calibration", picture=picture, caption=caption))
+    charts.append(SectionChart(title="Calibration", picture=picture, caption=caption))
     scores = whole["scores"]
     picture = Markup(histogram_chart(scores["edges"], [scores["rejected"], scores["chosen"]], "Scores", "score"))
-    charts.append(RewardChart(title="Scores", picture=picture, caption="how many responses got which score", labels=("rejected", "chosen")))
+    charts.append(SectionChart(title="Scores", picture=picture, caption="how many responses got which score", labels=("rejected", "chosen")))
     return charts
 
 
