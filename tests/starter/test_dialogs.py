@@ -106,7 +106,7 @@ def test_dialogs_alternate_and_end_with_an_answer(made: StarterDialogs) -> None:
 
 
 def test_what_would_hurt_someone_is_tagged_and_nothing_else(made: StarterDialogs) -> None:
-    tagged = {message.content for dialog in made.train for message in dialog.messages if message.tags == ("safety",)}
+    tagged = {message.content for dialog in made.train for message in dialog.messages if message.tags[:1] == ("safety",)}
     harmful = {question for name, question, _ in refusals.wishes(held_out=False) if refusals.THEMES[name].answer == refusals.HARMFUL_ANSWER}
     said = user_texts(made.train)
     assert tagged == harmful & said

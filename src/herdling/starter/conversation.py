@@ -109,9 +109,9 @@ class Conversation:
 
 
 def as_dialog(identity: str, exchanges: Sequence[Exchange]) -> Dialog:
-    """Return exchanges as a dialog that ends with an answer; what would hurt someone is tagged as an adversarial prompt."""
+    """Return exchanges as a dialog that ends with an answer; what would hurt someone is tagged as an adversarial prompt, and with its category."""
     turns: list[Message] = []
     for said in exchanges:
-        tags = (SAFETY_TAG,) if said.answer == refusals.HARMFUL_ANSWER else ()
+        tags = (SAFETY_TAG, said.kind) if said.answer == refusals.HARMFUL_ANSWER else ()
         turns += [Message(role="user", content=said.question, tags=tags), Message(role="assistant", content=said.answer)]
     return Dialog(id=identity, messages=tuple(turns))
