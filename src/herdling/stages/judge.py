@@ -188,11 +188,11 @@ class _Bench:
         dialogs = [replace(prompt.dialog, messages=(*prompt.dialog.messages, one.message)) for prompt, one in zip(prompts, said, strict=True)]
         faults = [_fault(policy, dialog) for dialog in dialogs]
         readable = [dialog for dialog, fault in zip(dialogs, faults, strict=True) if not fault]
-        rewards = iter(self.rewards.score(readable))
-        watched = iter(finite_scores("watch", self.watch, readable) if self.watch else [None] * len(readable))
+        watched: Sequence[float | None] = finite_scores("watch", self.watch, readable) if self.watch else [None] * len(readable)
+        scores = zip(self.rewards.score(readable), watched, strict=True)
         for prompt, one, kl, fault in zip(prompts, said, distances, faults, strict=True):
             made = _judged(prompt, one, kl, fault)
-            yield made if fault else _with_rewards(made, prompt, next(rewards), next(watched))
+            yield made if fault else _with_rewards(made, prompt, *next(scores))
 
     def _distances(self, policy: LoadedModel, prompts: Sequence[_Prompt], said: Sequence[Completion]) -> list[float]:
         """Return log p - log p_reference of a sample of the policy to each prompt: the answer itself, where it is one."""
