@@ -18,7 +18,10 @@ REPEAT_AFTER = 5
 
 
 # Built once: they run with every task that is dealt, and building a statement costs as much as running it.
-_CAMPAIGN, _USER, _ROUND, _TASK = (sa.bindparam(name) for name in ("campaign", "user", "round", "task"))
+_CAMPAIGN: sa.BindParameter[Any] = sa.bindparam("campaign")
+_USER: sa.BindParameter[Any] = sa.bindparam("user")
+_ROUND: sa.BindParameter[Any] = sa.bindparam("round")
+_TASK: sa.BindParameter[Any] = sa.bindparam("task")
 _HAD = sa.select(assignments.c.task_id).where(assignments.c.task_id == tasks.c.id, assignments.c.user_id == _USER)
 _NEVER_HAD = sa.select(tasks.c.id).where(~_HAD.exists())
 _MINE = sa.and_(assignments.c.campaign == _CAMPAIGN, assignments.c.user_id == _USER)

@@ -28,7 +28,7 @@ from herdling.preference.tasks import LONGEST_PROMPT
 __all__ = ["Done", "Judgement", "Judgements", "Submitted"]
 
 
-_TASK = sa.bindparam("task")
+_TASK: sa.BindParameter[Any] = sa.bindparam("task")
 _JUDGED = sa.update(assignments).where(assignments.c.task_id == _TASK, assignments.c.user_id == sa.bindparam("user")).values(state="judged", draft={})
 _NUM_JUDGED = sa.select(sa.func.count()).where(assignments.c.task_id == _TASK, assignments.c.state == "judged")
 _COMPLETE = sa.update(tasks).where(tasks.c.id == _TASK).values(complete=sa.bindparam("enough"))
@@ -178,9 +178,10 @@ def append_revision(
     """
     revision = 1 if before is None else int(before.revision) + 1
     sides = {"left_response": left_response(side_seed), "side_seed": side_seed, "guidelines_version": guidelines_version}
-    what = {"kind": kind, "judgement": judgement, "seconds": seconds, "reason": reason, "by_user": user if by is None else by, "at": now}
+    actor = user if by is None else by
+    what = {"kind": kind, "judgement": judgement, "seconds": seconds, "reason": reason, "by_user": actor, "at": now}
     tx.execute(sa.insert(judgements), {"task_id": row.id, "user_id": user, "revision": revision, "round_id": round_id, **sides, **what})
-    log(tx, now, event or kind, campaign=row.campaign, user=what["by_user"], task=row.id, revision=revision)
+    log(tx, now, event or kind, campaign=row.campaign, user=actor, task=row.id, revision=revision)
     return revision
 
 

@@ -21,7 +21,7 @@ from herdling.preference.schema import assignments, rounds, tasks
 from herdling.types import Dialog
 
 # Built once: these are asked for with every request, and building a statement costs as much as running it.
-_OPEN_ROUND = sa.select(rounds.c.id, rounds.c.number).where(rounds.c.campaign == sa.bindparam("campaign"), rounds.c.closed.is_(None))
+_OPEN_ROUND = sa.select(rounds).where(rounds.c.campaign == sa.bindparam("campaign"), rounds.c.closed.is_(None))
 _TASK = sa.select(tasks).where(tasks.c.id == sa.bindparam("task"))
 _HOLD = sa.select(assignments).where(assignments.c.task_id == sa.bindparam("task"), assignments.c.user_id == sa.bindparam("user")).with_for_update()
 _EXPIRED = sa.update(assignments).where(assignments.c.state == "held", assignments.c.expires <= sa.bindparam("now")).values(state="expired", slot=None)
@@ -67,7 +67,7 @@ def left_response(side_seed: int) -> int:
 
 
 def open_round_row(tx: sa.Connection, campaign: str) -> sa.Row[Any]:
-    """Return id and number of a campaign's open round. Read it under a lock of the campaign, or it may close meanwhile. Raises `Refused`."""
+    """Return a campaign's open round. Read it under a lock of the campaign, or it may close meanwhile. Raises `Refused`."""
     found = tx.execute(_OPEN_ROUND, {"campaign": campaign}).one_or_none()
     if found is None:
         raise Refused("unknown campaign", f"there is no campaign {campaign!r}")

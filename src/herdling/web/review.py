@@ -77,8 +77,8 @@ async def _review(request: Request, user: User, query: Mapping[str, str], *, sta
         values = await run_in_threadpool(_read, desk, campaign, filters, number, wanted)
     steps = {name: _query(asked, page=str(wanted + step)) for name, step in (("earlier", -1), ("later", 1)) if 1 <= wanted + step <= pages}
     keys = [secrets.token_hex(12) for _ in values["found"].judgements]
-    known = {"levels": LEVELS, "labels": SAFETY_LABELS, "states": STATES, "reasons": REASONS, "place": _place}
-    state = {"error": error, "asked": asked, "filters": filters, "number": wanted, "pages": pages, "steps": steps, "keys": keys}
+    known: dict[str, Any] = {"levels": LEVELS, "labels": SAFETY_LABELS, "states": STATES, "reasons": REASONS, "place": _place}
+    state: dict[str, Any] = {"error": error, "asked": asked, "filters": filters, "number": wanted, "pages": pages, "steps": steps, "keys": keys}
     return page(request, "review", user=user, status=status, **known, **state, **values)
 
 
