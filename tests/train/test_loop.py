@@ -124,6 +124,13 @@ def test_data_that_ends_early_says_so(tmp_path):
         tiny_loop(tmp_path, schedule=schedule, feed=feed).run()
 
 
+def test_a_feed_that_may_end_early_ends_training_with_every_step_on_record(tmp_path):
+    schedule = tiny_schedule(30)
+    feed = ScheduledFeed(schedule, lambda length: NoiseRows(num_rows=40, sequence_length=length))
+    assert tiny_loop(tmp_path, schedule=schedule, feed=feed, may_end_early=True).run()["steps"] == 5
+    assert [line["step"] for line in metrics(tmp_path)] == [1, 2, 3, 4, 5]
+
+
 def test_validation_runs_at_its_interval_and_at_the_end(tmp_path):
     progress = Notes()
     loop = tiny_loop(tmp_path, num_steps=10, validate=lambda: {"code": 1.5, "books": 2.0}, validate_every=4, progress=progress)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 
+from herdling.model.actor_critic import ActorCritic
 from herdling.model.heads import token_logprobs
 from herdling.model.reward import RewardModel
 from herdling.model.transformer import Llama
@@ -14,11 +15,14 @@ from herdling.types import Batch, Scores
 Score = Callable[[Batch], Scores]
 
 
-def scorer(model: Llama | RewardModel, *, compiled: bool = False) -> Score:
-    """Return the function from a batch to its scores: of a Llama the log-probabilities of supervised labels, of a reward model the values.
+def scorer(model: Llama | RewardModel | ActorCritic, *, compiled: bool = False) -> Score:
+    """Return the function from a batch to its scores: of a Llama the log-probabilities of supervised labels, of a reward model the values, of both both.
 
     `compiled` fuses the blocks; the language head stays as it is.
     """
+    if isinstance(model, ActorCritic):
+        policy, critic = scorer(model.policy, compiled=compiled), scorer(model.critic, compiled=compiled)
+        return lambda batch: Scores(logprobs=policy(batch).logprobs, values=critic(batch).values)
     forward = torch.compile(model.forward, dynamic=False) if compiled else model.forward
 
     def score(batch: Batch) -> Scores:

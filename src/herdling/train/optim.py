@@ -7,7 +7,8 @@ gradients (clipping) and a flag that makes it do nothing (the guard), both as te
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,9 +20,10 @@ class Optimizer:
     """AdamW on a model's weights, held in the dtype that the model computes in, with float32 masters beside when that is not float32.
 
     Makes the model's parameters `dtype`, in place; buffers (the angles of RoPE) stay as they are.
+    `lr_shares` gives weights whose name begins so a share of the learning rate that is not 1.
     """
 
-    def __init__(self, model: nn.Module, config: OptimizerConfig, *, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, model: nn.Module, config: OptimizerConfig, *, dtype: torch.dtype = torch.float32, lr_shares: Mapping[str, float] | None = None) -> None:
         self.clip_norm = config.clip_norm
         named = [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
         self.names = [name for name, _ in named]
@@ -31,9 +33,13 @@ class Optimizer:
             self.masters = [weight.detach().float().clone() for weight in self.weights]
             for weight in self.weights:
                 weight.data = weight.data.to(dtype)
-        decayed = [master for master in self.masters if master.ndim >= 2]
-        gains = [master for master in self.masters if master.ndim < 2]
-        groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": gains, "weight_decay": 0.0}]
+        shares = [next((share for prefix, share in (lr_shares or {}).items() if name.startswith(prefix)), 1.0) for name in self.names]
+        groups: list[dict[str, Any]] = []
+        for share in dict.fromkeys(shares):
+            own = [master for master, its in zip(self.masters, shares, strict=True) if its == share]
+            decayed, gains = [master for master in own if master.ndim >= 2], [master for master in own if master.ndim < 2]
+            groups.append({"params": decayed, "weight_decay": config.weight_decay, "lr_share": share})
+            groups.append({"params": gains, "weight_decay": 0.0, "lr_share": share})
         self.adamw = torch.optim.AdamW([group for group in groups if group["params"]], lr=0.0, betas=config.betas, eps=config.eps, fused=True)
 
     @property
@@ -67,7 +73,7 @@ class Optimizer:
     def step(self, lr: float, norm: Tensor, skip: Tensor) -> None:
         """Move the weights by one clipped step, or by none where `skip` is 1 (float32 scalars on the device), and forget the gradients."""
         for group in self.adamw.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group["lr_share"]
         # The kernel divides gradients by grad_scale: max(1, norm / clip) is clipping by the global norm.
         self.adamw.grad_scale = (norm / self.clip_norm).clamp(min=1.0)  # type: ignore[attr-defined]
         self.adamw.found_inf = skip  # type: ignore[attr-defined]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import torch
 from herdling.base.artifact import DEVICE_RECORD, write_json_atomic
 from herdling.base.progress import Progress
 from herdling.data.first_rows import keep_first_rows
+from herdling.model.actor_critic import ActorCritic
 from herdling.model.precision import Device, prepare_device
 from herdling.model.reward import RewardModel
 from herdling.model.transformer import Llama
@@ -43,7 +44,7 @@ def settle_device(loop: LoopConfig, folder: Path) -> Device:
 
 
 def train_llama(
-    model: Llama | RewardModel,
+    model: Llama | RewardModel | ActorCritic,
     objective: Objective,
     feed: Feed,
     *,
@@ -56,19 +57,20 @@ def train_llama(
     validate: Validate | None,
     progress: Progress,
     stop_requested: Callable[[], bool],
+    lr_shares: Mapping[str, float] | None = None,
+    may_end_early: bool = False,
 ) -> dict[str, Any]:
     """Train a model in place and return small numbers about it. Raises what `Loop.run` raises."""
     model.to(device.device)
-    flops = model.config.flops_per_token(schedule.phases[-1].sequence_length)
-    if isinstance(model, RewardModel):
-        flops -= 6 * model.config.vocab_size * model.config.hidden_size  # no output matrix
-    keep_first_rows(folder, feed)
+    flops = _flops(model, schedule.phases[-1].sequence_length)
+    made = Optimizer(model, optimizer, dtype=device.dtype, lr_shares=lr_shares)
+    keep_first_rows(folder, feed)  # of a feed that samples from the model: in the type that it is trained in, as the optimizer has made it
     return Loop(
         score=scorer(model, compiled=loop.compile),
         objective=objective,
         feed=feed,
         schedule=schedule,
-        optimizer=Optimizer(model, optimizer, dtype=device.dtype),
+        optimizer=made,
         lr=lr,
         folder=folder,
         device=device.device,
@@ -78,6 +80,17 @@ def train_llama(
         validate=validate,
         validate_every=-(-schedule.num_steps // loop.validations) if loop.validations else 0,
         flops_per_token=flops,
+        may_end_early=may_end_early,
         progress=progress,
         stop_requested=stop_requested,
     ).run()
+
+
+def _flops(model: Llama | RewardModel | ActorCritic, length: int) -> float:
+    """Return the FLOPs of a token in rows of this length."""
+    if isinstance(model, ActorCritic):
+        return _flops(model.policy, length) + _flops(model.critic, length)
+    flops = model.config.flops_per_token(length)
+    if isinstance(model, RewardModel):
+        flops -= 6 * model.config.vocab_size * model.config.hidden_size  # no output matrix
+    return flops
