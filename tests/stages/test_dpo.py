@@ -65,6 +65,7 @@ def inputs(tmp_path):
 
 
 SETTINGS = {"model": "chat", "comparisons": {"keys": "keys"}, "batch_pairs": 16, "optimizer": {"lr": 3e-3}, "loop": LOOP}
+SELDOM = {**LOOP, "checkpoint": {"every_seconds": 1e9}}
 MOVING = {"moving_reference": {"every_steps": 3, "decay": 0.5}}
 
 
@@ -89,7 +90,7 @@ def metrics(folder):
 
 
 def test_what_was_chosen_becomes_likelier_than_what_was_rejected(tmp_path, inputs):
-    summary = run_dpo(inputs, tmp_path / "dpo", epochs=4)
+    summary = run_dpo(inputs, tmp_path / "dpo", epochs=4, loop=SELDOM)
     assert (summary["comparisons"], summary["pairs"]) == (120, 120)  # those rated slightly better are left out
     assert (summary["test_pairs"], summary["test_accuracy"]) == (30, 1.0)
     ledger = json.loads((tmp_path / "dpo" / "ledger.json").read_text())
@@ -131,7 +132,7 @@ def test_the_folder_is_a_chat_model_whose_shifts_are_those_reported(tmp_path, in
 
 @pytest.mark.parametrize("settings", [{}, MOVING])
 def test_killed_at_random_points_it_leaves_the_same_files_bit_by_bit(tmp_path, inputs, settings):
-    settings = {"epochs": 3, **settings}
+    settings = {"epochs": 2, **settings}
     run_dpo(inputs, tmp_path / "straight", **settings)
     (tmp_path / "killed").mkdir()
     killed = run_killed(run_in_worker, (inputs, tmp_path / "killed", settings), tmp_path / "killed" / "done", kills=4)
@@ -140,8 +141,8 @@ def test_killed_at_random_points_it_leaves_the_same_files_bit_by_bit(tmp_path, i
 
 
 def test_a_moving_reference_draws_the_policy_on_further_than_a_frozen_one(tmp_path, inputs):
-    frozen = run_dpo(inputs, tmp_path / "frozen", epochs=4)
-    moved = run_dpo(inputs, tmp_path / "moved", epochs=4, **MOVING)
+    frozen = run_dpo(inputs, tmp_path / "frozen", loop=SELDOM)
+    moved = run_dpo(inputs, tmp_path / "moved", loop=SELDOM, **MOVING)
     lines = metrics(tmp_path / "moved")
     assert lines[0]["margin"] == pytest.approx(0, abs=1e-5)
     assert moved["test_margin"] > frozen["test_margin"]
@@ -165,13 +166,13 @@ def test_a_run_that_is_stopped_between_reference_and_training_goes_on_with_what_
 
 def test_bad_rows_are_counted_and_an_edit_makes_one_pair_or_three(tmp_path, inputs):
     sets = {"keys": "keys", "odd": "odd", "none": "none"}
-    summary = run_dpo(inputs, tmp_path / "ends", comparisons=sets)
+    summary = run_dpo(inputs, tmp_path / "ends", comparisons=sets, loop=SELDOM)
     ledger = json.loads((tmp_path / "ends" / "ledger.json").read_text())
     assert (summary["pairs"], ledger["rows_in"], ledger["counts"]["edits"]) == (121, 163, 1)
     assert ledger["dropped"]["longer than the context"]["count"] == 1
     assert ledger["dropped"]["response cut by the context limit"]["count"] == 1
     assert ledger["counts"]["sets"] == {"keys": 160, "odd": 3, "none": 0}
-    assert run_dpo(inputs, tmp_path / "all", comparisons=sets, pairs="all")["pairs"] == 123
+    assert run_dpo(inputs, tmp_path / "all", comparisons=sets, pairs="all", loop=SELDOM)["pairs"] == 123
 
 
 def test_another_reference_is_another_loss_from_the_first_step(tmp_path, inputs):
