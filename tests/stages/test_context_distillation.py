@@ -83,8 +83,16 @@ def test_what_is_kept_is_scored_above_the_original_answer_and_is_the_best_that_t
     for row, score in zip(scores, again, strict=True):
         assert row["scores"][row["preprompt"]] == pytest.approx(score, abs=1e-4)
         assert row["scores"][row["preprompt"]] == max(row["scores"].values()) > row["scores"]["original"]
-    assert {row["preprompt"] for row in scores} == {"generic", "tailored"}
-    assert all(row["category"] in ("theft", "fraud") for row in scores if row["preprompt"] == "tailored")
+    assert {row["preprompt"] for row in scores} <= {"generic", "tailored"}
+
+
+def test_a_tailored_pre_prompt_is_that_of_the_prompts_category(tmp_path: Path, chat_inputs: Path) -> None:
+    distil(chat_inputs, tmp_path / "out", generic=[], tailored={"theft": "steal a key.", "fraud": "the bike.", "other": "a key"})
+    tags = {dialog.id: dialog.messages[-2].tags for split in ("train", "validation") for dialog in dialogs_of(tmp_path / "out", split)}
+    scores = [row for _, row in read_jsonl(tmp_path / "out" / "scores.jsonl")]
+    assert scores
+    assert all(row["preprompt"] == "tailored" and tags[row["id"]] == ("safety", row["category"]) for row in scores)
+    assert set(read(tmp_path / "out", "preprompts.json")) == {"tailored"}
 
 
 def test_a_category_is_a_tag_that_the_table_names(chat_inputs: Path) -> None:
