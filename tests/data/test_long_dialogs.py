@@ -22,9 +22,10 @@ def test_dialogs_with_instructions_of_their_own_are_left_out_and_counted() -> No
     system = replace(plain, id="system", messages=(Message(role="system", content="Be kind."), *plain.messages))
     tools = replace(plain, id="tools", tools=({"name": "add"},))
     wish = dialog("q Answer in quotes.", '"a"', name="wish")
+    harm = replace(plain, id="harm", messages=(replace(plain.messages[0], tags=("safety",)), plain.messages[1]))
     ledger = Ledger("x")
-    assert plain_dialogs([plain, system, tools, wish], ledger, without="[Aa]nswer in") == [plain]
-    assert ledger.dropped == {"has a system message or tools": 2, "has an instruction of its own": 1}
+    assert plain_dialogs([plain, system, tools, wish, harm], ledger, without="[Aa]nswer in") == [plain]
+    assert ledger.dropped == {"has a system message or tools": 2, "has an instruction of its own": 1, "has an adversarial prompt": 1}
     assert plain_dialogs([wish], Ledger("x"), without=None) == [wish]
 
 

@@ -49,7 +49,7 @@ def obedient(tmp_path_factory: pytest.TempPathFactory) -> Path:
     plain = [one for one in made if not any("." in message.content for message in one.messages if message.role == "user")]
     write_jsonl(folder / "data" / "dialogs" / "validation.jsonl", map(dialog_to_row, plain))
     loop = {**LOOP, "validations": 1, "micro_batch_tokens": 2048, "checkpoint": {"every_seconds": 60.0}}
-    run_stage("sft", folder, folder / "chat", epochs=12, sequence_length=CONTEXT, batch_rows=8, optimizer={"lr": 1e-2}, loop=loop)
+    run_stage("sft", folder, folder / "chat", epochs=25, sequence_length=CONTEXT, batch_rows=8, optimizer={"lr": 1e-2}, loop=loop)
     (folder / "chat" / "done").unlink()
     chat = load(folder / "chat")
     save_model(folder / "reward", RewardModel.from_llama(chat.model, 1), chat.tokenizer, chat.chat_format)

@@ -127,7 +127,7 @@ def test_dialogs_of_several_turns_are_taken_as_they_are_where_no_number_of_turns
 
 def test_among_the_samples_that_keep_to_it_the_reward_chooses(tmp_path: Path, obedient: Path) -> None:
     without = {one.id: one for one in ghost(obedient, tmp_path / "without", temperature=2.0, num_samples=8)}
-    chosen = {one.id: one for one in ghost(obedient, tmp_path / "chosen", temperature=2.0, num_samples=8, helpfulness="reward")}
+    chosen = {one.id: one for one in ghost(obedient, tmp_path / "chosen", temperature=2.0, num_samples=8, rewards={"helpfulness": "reward"})}
     assert set(chosen) == set(without)
     assert any(chosen[name].messages[-1] != without[name].messages[-1] for name in chosen)
     judge = load(obedient / "reward")
@@ -188,8 +188,8 @@ def test_what_was_saved_is_not_sampled_again(tmp_path: Path, obedient: Path) -> 
     run = stage_run("ghost_attention", obedient, tmp_path / "out", stop_requested=lambda: next(stops))
     with pytest.raises(Stopped, match="the same command goes on"):
         decode(GhostAttention, SETTINGS, "stages.ghost_attention").run(run)
-    saved = sorted((tmp_path / "out" / "chunks").iterdir())
-    assert [path.name for path in saved] == ["train-00000.json", "train-00001.json"]
+    saved = sorted((tmp_path / "out" / "chunks" / "train").iterdir())
+    assert [path.name for path in saved] == ["00000.jsonl", "00001.jsonl"]
     for path in saved:
         path.write_text(path.read_text().replace("key ", "kept "))
     assert any("kept" in one.messages[-1].content for one in ghost(obedient, tmp_path / "out"))
@@ -202,7 +202,7 @@ def test_what_was_saved_is_not_sampled_again(tmp_path: Path, obedient: Path) -> 
         ({"constraints": {"form": {**FORM, "values": {"loud": "never$"}, "held_out": []}}}, DataError, "no dialog is left to train on: no sample keeps"),
         ({"without": "item"}, DataError, "no plain dialog to put an instruction before"),
         ({"turns": [3, 2]}, SettingsError, "the smaller first"),
-        ({"safety": "reward"}, SettingsError, "without a helpfulness model"),
+        ({"rewards": {"safety": "reward"}}, SettingsError, "helpfulness: is missing"),
     ],
 )
 def test_settings_that_leave_nothing_to_do_say_so(tmp_path: Path, obedient: Path, settings: dict[str, Any], error: type[Exception], said: str) -> None:

@@ -132,7 +132,7 @@ def test_what_was_labelled_is_not_labelled_again(tmp_path: Path, inputs: Path) -
     run = stage_run("select_dialogs", inputs, tmp_path / "out", stop_requested=lambda: next(stops))
     with pytest.raises(Stopped, match="the same command goes on"):
         decode(SelectDialogs, SETTINGS, "stages.select_dialogs").run(run)
-    (saved,) = (tmp_path / "out" / "chunks").iterdir()
+    (saved,) = (tmp_path / "out" / "chunks" / "labels").iterdir()
     saved.write_text(saved.read_text().replace('"topic": "all"', '"topic": "saved"'))
     assert any(label["topic"] == "saved" for label in selected(inputs, tmp_path / "out")[1])
 

@@ -1,6 +1,7 @@
 """Dialogs of many turns: as they come, or joined from shorter ones until they have as many as asked for.
 
-For what must hold over a whole conversation (Llama 2, section 3.3). Dialogs with a system message or tools are left out: those bring instructions of their own.
+For what must hold over a whole conversation (Llama 2, section 3.3). Dialogs with a system message or tools are left out, for those bring instructions of their
+own, and dialogs with an adversarial prompt: choosing answers by their form would choose those that do not refuse.
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from herdling.base.errors import SettingsError
 from herdling.base.ledger import Ledger
 from herdling.base.seeds import stream
-from herdling.types import Dialog
+from herdling.types import SAFETY_TAG, Dialog
 
 OWN_INSTRUCTION = "has an instruction of its own"
+ADVERSARIAL = "has an adversarial prompt"
 
 
 def plain_dialogs(dialogs: Iterable[Dialog], ledger: Ledger, *, without: str | None) -> list[Dialog]:
-    """Return the dialogs of plain turns; those with a system message, tools, or a user's message that matches `without` are dropped by name.
+    """Return the dialogs of plain turns, dropping by name those with a system message, tools, an adversarial prompt, or words that match `without`.
 
     Raises:
         SettingsError: `without` is no regular expression.
@@ -32,6 +34,8 @@ def plain_dialogs(dialogs: Iterable[Dialog], ledger: Ledger, *, without: str | N
         users = [message.content for message in dialog.messages if message.role == "user"]
         if dialog.tools or any(message.role in ("system", "tool") for message in dialog.messages):
             ledger.drop("has a system message or tools", dialog.id)
+        elif any(SAFETY_TAG in message.tags for message in dialog.messages):
+            ledger.drop(ADVERSARIAL, dialog.id)
         elif pattern and any(pattern.search(text) for text in users):
             ledger.drop(OWN_INSTRUCTION, dialog.id)
         else:

@@ -7,7 +7,6 @@ answers a dialog. A stage that was killed goes on after the last whole chunk, to
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -15,16 +14,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from herdling.base.artifact import remove, write_json_atomic
 from herdling.base.comparison_records import write_comparisons
-from herdling.base.errors import DataError, SettingsError, Stopped
+from herdling.base.errors import DataError, SettingsError
 from herdling.base.ledger import Ledger
 from herdling.base.records import dialog_from_row, dialog_to_row, write_jsonl
 from herdling.base.seeds import stream, stream_seed
 from herdling.data.constraints import Constraint, ConstraintKind, Instruction, draw_instruction, make_constraints, parse_list, write_constraints
 from herdling.data.long_dialogs import joined, num_turns, plain_dialogs, several_turns
+from herdling.stages.chunks import Chunked, remove_chunks
 from herdling.stages.collect import CUT
-from herdling.stages.registry import DataInput, ModelInput, RewardInput, StageRun, stage
+from herdling.stages.registry import DataInput, ModelInput, StageRun, stage
+from herdling.stages.rewards import RewardsConfig, load_rewards
 from herdling.stages.sft import dialogs_of
 from herdling.types import Completion, Dialog, Message, Sampling
 
@@ -66,10 +66,8 @@ class GhostAttention:
     """Regular expression: a dialog in which the user says something that matches is left out, as one with an instruction of its own."""
     num_samples: Annotated[int, Field(ge=1)] = 1
     """Answers sampled for each prompt. The best that keeps to the instruction is taken: by the reward, or the first."""
-    helpfulness: RewardInput | None = None
-    """A reward model to choose among the samples by, as in rejection sampling (section 3.2.3)."""
-    safety: RewardInput | None = None
-    """A second one, for adversarial prompts and unsafe answers."""
+    rewards: RewardsConfig | None = None
+    """Reward models to choose among the samples by, as in rejection sampling (section 3.2.3)."""
     temperature: Annotated[float, Field(ge=0)] = 0.7
     """Of the samples. Not printed for this method; rejection sampling tunes it."""
     max_tokens: Annotated[int, Field(ge=1)] = 256
@@ -80,8 +78,6 @@ class GhostAttention:
     def __post_init__(self) -> None:
         if self.turns and not 1 <= self.turns[0] <= self.turns[1]:
             raise SettingsError(f"ghost_attention.turns: found {list(self.turns)}, expected two whole numbers from 1 on, the smaller first")
-        if self.safety and not self.helpfulness:
-            raise SettingsError("ghost_attention.safety: stands without a helpfulness model, which judges all other answers. Name both, or helpfulness alone")
 
     def run(self, run: StageRun) -> None:
         """Name the constraints, sample with the instruction in every message, keep it in the first."""
@@ -94,9 +90,10 @@ class GhostAttention:
             raise SettingsError(f"stages.{run.name}.constraints: every value is held out, so none is left to train on")
         run.progress.begin(self.max_prompts + self.max_held_out, "dialogs")
         made: dict[str, list[Dialog]] = {}
-        for split, most in (("train", self.max_prompts), ("validation", self.max_held_out)):
-            tasks = self._tasks(run, split, most, trained, ledger)
-            made[split] = [dialog for chunk in self._chunks(run, split, sampler, tasks) for dialog in _read_chunk(chunk, ledger)]
+        for split, most, before in (("train", self.max_prompts, 0), ("validation", self.max_held_out, self.max_prompts)):
+            tasks = list(self._tasks(run, split, most, trained, ledger))
+            chunked = Chunked(run=run, part=split, items=tasks, size=self.batch_size, make=sampler.rows, done_before=before)
+            made[split] = [dialog for row in chunked if (dialog := _counted(row, ledger))]
         if not made["train"]:
             raise DataError(f"{run.name}: no dialog is left to train on: {', '.join(f'{why}: {count:,}' for why, count in ledger.dropped.items())}")
         for split, dialogs in made.items():
@@ -109,20 +106,18 @@ class GhostAttention:
         ledger.write(run.folder / "ledger.json")
         run.summary |= {"dialogs": len(made["train"]), "held_out": len(made["validation"]), "constraints": len(trained)}
         run.summary |= {"new_constraints": len(constraints) - len(trained), "set_aside": ledger.dropped.get(BROKEN, 0)}
-        remove(run.folder / "chunks")
+        remove_chunks(run)
 
     def _sampler(self, run: StageRun) -> _Sampler:
         """Load the latest model, and the reward models if there are any."""
-        from herdling.generate.gated_reward import RewardModels
         from herdling.generate.loaded import load
         from herdling.model.precision import prepare_device
 
         prepare_device()
         model = load(run.input(self.model))
         run.record(tokenizer=model.tokenizer.fingerprint, chat_template=model.chat_format.fingerprint)
-        rewards = None
-        if self.helpfulness:
-            rewards = RewardModels(load(run.input(self.helpfulness)), load(run.input(self.safety)) if self.safety else None)
+        rewards = load_rewards(self.rewards, run) if self.rewards else None
+        if rewards:
             rewards.check(model)
         return _Sampler(settings=self, model=model, rewards=rewards)
 
@@ -139,20 +134,6 @@ class GhostAttention:
         for slot, dialog in enumerate(islice(source, most)):
             instruction = draw_instruction(trained, stream(seed, "instruction", slot), most=self.most_combined, shortened=self.shortened)
             yield _Task(name=f"{run.name}/{split}/{slot:06d}", dialog=dialog, instruction=instruction, seed=stream_seed(seed, "answers", slot))
-
-    def _chunks(self, run: StageRun, split: str, sampler: _Sampler, tasks: Iterator[_Task]) -> Iterator[dict[str, Any]]:
-        """Yield what came of each chunk of tasks, sampling those that are not on disk yet."""
-        number = 0
-        while chunk := list(islice(tasks, self.batch_size)):
-            if run.stop_requested():
-                raise Stopped(f"{run.name}: stopped after {number * self.batch_size:,} dialogs of {split}; the same command goes on")
-            path = run.folder / "chunks" / f"{split}-{number:05d}.json"
-            if not path.is_file():
-                path.parent.mkdir(exist_ok=True)
-                write_json_atomic(path, sampler.chunk(chunk))
-            number += 1
-            run.progress.update((self.max_prompts if split == "validation" else 0) + min(number * self.batch_size, self.max_prompts))
-            yield json.loads(path.read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,10 +165,10 @@ class _Sampler:
         answers = self.model.chat_batch(dialogs, Sampling(temperature=0.0, max_tokens=self.settings.max_tokens)) if dialogs else []
         return {name: parse_list(answer.message.content) for name, answer in zip(asked, answers, strict=True)}
 
-    def chunk(self, tasks: Sequence[_Task]) -> dict[str, Any]:
-        """Sample the answers of some dialogs, turn by turn, and return what came of them as plain data."""
-        dropped: list[tuple[str, str]] = []
+    def rows(self, tasks: Sequence[_Task]) -> list[dict[str, Any]]:
+        """Sample the answers of some dialogs, turn by turn, and return what came of each as plain data."""
         alive = {task.name: task.dialog for task in tasks}
+        dropped: dict[str, tuple[str, str]] = {}
         rounds = [[(task, task.turns) for task in tasks]]
         if self.settings.answers == "all":
             rounds = [[(task, turn) for task in tasks if turn <= task.turns] for turn in range(1, max(task.turns for task in tasks) + 1)]
@@ -196,19 +177,25 @@ class _Sampler:
             prompts = [every_turn(alive[task.name], task.instruction, turn) for task, turn in here]
             for (task, turn), answer in zip(here, self._answers(here, prompts), strict=True):
                 if isinstance(answer, str):
-                    dropped.append((answer, f"{task.name}: {task.instruction.text} (turn {turn})"))
+                    dropped[task.name] = answer, f"{task.name}: {task.instruction.text} (turn {turn})"
                     del alive[task.name]
                 else:
                     alive[task.name] = with_answer(alive[task.name], turn, answer)
-        kept = [first_turn_only(replace(alive[task.name], id=task.name), task.instruction) for task in tasks if task.name in alive]
-        drawn = [[one.value, task.name in alive] for task in tasks for one in task.instruction.constraints]
-        return {"kept": list(map(dialog_to_row, kept)), "dropped": dropped, "drawn": drawn}
+        return [
+            {
+                "values": [one.value for one in task.instruction.constraints],
+                "dropped": dropped.get(task.name),
+                "dialog": dialog_to_row(first_turn_only(replace(alive[task.name], id=task.name), task.instruction)) if task.name in alive else None,
+            }
+            for task in tasks
+        ]
 
     def _answers(self, asked: Sequence[tuple[_Task, int]], prompts: Sequence[Dialog]) -> list[Message | str]:
         """Return for each prompt the best answer that keeps to the instruction, or why there is none."""
         context, settings = self.model.config.max_position_embeddings, self.settings
         fits = [self.model.chat_length(prompt) < context for prompt in prompts]
-        repeated, samplings = [], []
+        repeated: list[Dialog] = []
+        samplings: list[Sampling] = []
         for (task, turn), prompt, fit in zip(asked, prompts, fits, strict=True):
             for number in range(settings.num_samples if fit else 0):
                 seed = stream_seed(task.seed, turn, number)
@@ -252,17 +239,18 @@ def _told(message: Message, instruction: Instruction) -> Message:
     return replace(message, content=instruction.before(message.content))
 
 
-def _read_chunk(row: dict[str, Any], ledger: Ledger) -> list[Dialog]:
-    """Count what came of one chunk, and return its dialogs."""
-    ledger.read(len(row["kept"]) + len(row["dropped"]))
-    for reason, example in row["dropped"]:
-        ledger.drop(reason, example)
+def _counted(row: dict[str, Any], ledger: Ledger) -> Dialog | None:
+    """Count what came of one dialog, and return it if it is one to learn from."""
+    ledger.read()
     by_value: dict[str, dict[str, int]] = ledger.counts.setdefault("by constraint", {})
-    for value, kept in row["drawn"]:
+    for value in row["values"]:
         counts = by_value.setdefault(value, {"drawn": 0, "kept": 0})
         counts["drawn"] += 1
-        counts["kept"] += kept
-    return [dialog_from_row(one, "chunk") for one in row["kept"]]
+        counts["kept"] += row["dialog"] is not None
+    if row["dialog"] is None:
+        ledger.drop(*row["dropped"])
+        return None
+    return dialog_from_row(row["dialog"], "chunk")
 
 
 def _shown(dialog: Dialog) -> dict[str, str]:

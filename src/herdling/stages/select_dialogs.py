@@ -7,7 +7,6 @@ short answers a dialog. Labels are saved in chunks: a stage that was killed goes
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from math import isfinite, sqrt
@@ -15,12 +14,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from herdling.base.artifact import remove, write_json_atomic
 from herdling.base.comparison_records import write_comparisons
-from herdling.base.errors import DataError, SettingsError, Stopped
+from herdling.base.errors import DataError, SettingsError
 from herdling.base.ledger import Ledger
 from herdling.base.records import dialog_to_row, write_jsonl
 from herdling.base.seeds import stream_seed
+from herdling.stages.chunks import Chunked, remove_chunks
 from herdling.stages.registry import DataInput, ModelInput, RewardInput, StageRun, stage
 from herdling.stages.sft import dialogs_of
 from herdling.types import Dialog, Message
@@ -76,7 +75,8 @@ class SelectDialogs:
         if not dialogs:
             raise DataError(f"{run.name}: there is no dialog to select from")
         ledger.read(len(dialogs))
-        labels = [label for chunk in self._chunks(run, labeller, dialogs) for label in chunk]
+        run.progress.begin(len(dialogs), "dialogs")
+        labels = list(Chunked(run=run, part="labels", items=dialogs, size=self.batch_size, make=labeller.label))
         mark_good(labels, self.top_share)
         if self.embedder:
             self._drop_alike(run, labels)
@@ -95,7 +95,7 @@ class SelectDialogs:
         ledger.counts |= {"mix before": mix_table(labels), "mix": mix_table([label for _, label in kept])}
         ledger.write(run.folder / "ledger.json")
         run.summary |= {"dialogs": ledger.kept, "of": len(dialogs), **ledger.dropped}
-        remove(run.folder / "chunks")
+        remove_chunks(run)
 
     def _dialogs(self, run: StageRun, split: str) -> Iterator[Dialog]:
         named = {"": self.data} if isinstance(self.data, str) else self.data
@@ -109,19 +109,6 @@ class SelectDialogs:
         prepare_device()
         models = {name: load(run.input(reference)) for name in ("reward", "judge", "embedder") if (reference := getattr(self, name))}
         return _Labeller(models, self.topics)
-
-    def _chunks(self, run: StageRun, labeller: _Labeller, dialogs: Sequence[Dialog]) -> Iterator[list[Row]]:
-        """Yield the labels of each chunk of dialogs, making those that are not on disk yet."""
-        run.progress.begin(len(dialogs), "dialogs")
-        for number, start in enumerate(range(0, len(dialogs), self.batch_size)):
-            if run.stop_requested():
-                raise Stopped(f"{run.name}: stopped after {start:,} dialogs; the same command goes on")
-            path = run.folder / "chunks" / f"{number:05d}.json"
-            if not path.is_file():
-                path.parent.mkdir(exist_ok=True)
-                write_json_atomic(path, {"labels": labeller.label(dialogs[start : start + self.batch_size])})
-            run.progress.update(min(start + self.batch_size, len(dialogs)))
-            yield json.loads(path.read_text(encoding="utf-8"))["labels"]
 
     def _drop_alike(self, run: StageRun, labels: Sequence[Row]) -> None:
         """Mark those of the good dialogs that are nearly the same as a better one of their cluster."""
