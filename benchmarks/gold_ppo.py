@@ -1,11 +1,11 @@
 """What PPO's settings do to a miniature, by the gold reward of the simulated annotator, which no training sees. Prints one JSON line a run.
 
-    python benchmarks/gold_ppo.py --run runs/rewards-mini --out FOLDER [--only NAME ...] [--seeds 1] [--write FILE]
+    python benchmarks/gold_ppo.py --run runs/rewards-mini --out FOLDER [--model sft_early] [--only NAME ...] [--seeds 1] [--write FILE]
 
-Reads the finished stages prepare_data, sft, reward_helpfulness and reward_safety of `recipes/rewards-mini.toml`. Each variant is the stage ppo with one setting
-changed; then its policy and the sft model answer all held-out questions, with the same seeds at temperature 1, and greedily. Told for each: mean gold reward
-(by helpfulness for harmless prompts, by safety for adversarial ones), its gain over sft question by question, both with 95 % intervals, the learned reward at
-the best look, how many answers ended, their length, and the KL to the sft model. One to three minutes a run on one core.
+Reads the finished stages prepare_data, sft or sft_early, reward_helpfulness and reward_safety of `recipes/rewards-mini.toml`. Each variant is the stage ppo
+with one setting changed; then its policy and the model that it began as answer all held-out questions, with the same seeds at temperature 1, and greedily.
+Told for each: mean gold reward (by helpfulness for harmless prompts, by safety for adversarial ones), its gain over the beginning question by question, both
+with 95 % intervals, the learned reward and the KL at the best look, how many answers ended, and their length. One to three minutes a run on one core.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from herdling.starter.taste import gold_reward, questions_of
 from herdling.types import Question, Sampling
 
 BASE: dict[str, Any] = {
-    "model": "sft",
+    "model": "chat",
     "rewards": {"helpfulness": "reward_helpfulness", "safety": "reward_safety"},
     "data": "data",
     "max_tokens": 48,
@@ -60,6 +60,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "lam 1": {"advantages": {"lam": 1.0}},
     "helpfulness alone": {"rewards": {"helpfulness": "reward_helpfulness"}},
     "trl": {"advantages": {"formulas": "trl"}},
+    "steady": {"optimizer": {"lr": 1e-4}, "critic_lr": 2e-3, "batch": 256, "mini_batch": 64, "iterations": 24},
+    "large steps": {"optimizer": {"lr": 1e-4}, "critic_lr": 2e-3, "batch": 512, "mini_batch": 128, "iterations": 16, "evaluations": 4, "beta": 0.05},
     "long": {"iterations": 120},
     "over": {"iterations": 120, "beta": 0.0, "optimizer": {"lr": 3e-4}},
 }
@@ -103,6 +105,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--model", default="sft_early", help="the stage of RUN whose model PPO begins with")
     parser.add_argument("--only", nargs="*", default=list(VARIANTS))
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--write", type=Path)
@@ -110,10 +113,13 @@ def main() -> None:
     dialogs = {split: [tagged(dialog) for dialog in dialogs_of(options.run / "prepare_data", split)] for split in ("train", "validation")}
     for split, rows in dialogs.items():
         write_jsonl(options.out / "data" / "dialogs" / f"{split}.jsonl", map(dialog_to_row, rows))
-    inputs = {name: options.run / name for name in ("sft", "reward_helpfulness", "reward_safety")} | {"data": options.out / "data"}
+    inputs = {name: options.run / name for name in ("reward_helpfulness", "reward_safety")} | {
+        "chat": options.run / options.model,
+        "data": options.out / "data",
+    }
     questions = [question for dialog in dialogs["validation"] for question in questions_of(dialog)]
-    before = gold_of(load(options.run / "sft"), questions)
-    lines: list[dict[str, Any]] = [{"variant": "sft", "questions": len(questions), **told(before, before)}]
+    before = gold_of(load(inputs["chat"]), questions)
+    lines: list[dict[str, Any]] = [{"variant": options.model, "questions": len(questions), **told(before, before)}]
     print(json.dumps(lines[0]), flush=True)
     for name in options.only:
         for seed in range(1, options.seeds + 1):

@@ -74,8 +74,9 @@ class Ppo:
     """The most iterations: 200 to 400 in Llama 2, section 3.2.3."""
     clip: Annotated[float, Field(gt=0)] = 0.2
     """A ratio of new to old probability counts no further than this from 1 (Llama 2, section 3.2.3)."""
-    value_clip: Annotated[float, Field(gt=0)] = 0.2
-    """The same for the critic's values, from what they were ([unspecified]; OpenAI's and TRL's value)."""
+    value_clip: Annotated[float, Field(gt=0)] = 0.5
+    """The same for the critic's values, from what they were ([unspecified]; OpenRLHF's and verl's value; at TRL's 0.2 a critic of whitened rewards needs five
+    iterations to say 1)."""
     value_coef: Annotated[float, Field(gt=0)] = 0.1
     """Weight of the value loss ([unspecified]; TRL's value). The two share no weights: it decides what the gradient's clipping takes from each."""
     critic_lr: Annotated[float, Field(gt=0)] | None = None

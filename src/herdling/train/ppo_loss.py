@@ -39,8 +39,8 @@ class PpoObjective:
 
     clip: float = 0.2
     """c: Llama 2, section 3.2.3."""
-    value_clip: float = 0.2
-    """v: [unspecified] in the paper; OpenAI's value, which TRL has too."""
+    value_clip: float = 0.5
+    """v: [unspecified] in the paper; the value of OpenRLHF and verl (TRL: 0.2)."""
     value_coef: float = 0.1
     ratio_tolerance: float = 1e-4
     """How far a ratio may be from 1 before the first step of an iteration."""

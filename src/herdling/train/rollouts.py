@@ -123,5 +123,8 @@ def read_experience(path: Path) -> tuple[Experience, dict[str, Any]]:
             tensors = {name: torch.from_numpy(arrays[f"model_{name}"]) for name in ("logprobs", "reference", "values")}
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise CheckpointError(f"{path}: is damaged ({error}). Remove it and the folder `checkpoints` of this stage to train from the start") from None
-    rollouts = [Rollout(**{name: tuple(values[number].tolist()) for name, values in parts.items()}, **row) for number, row in enumerate(plain["rollouts"])]
+    rollouts = []
+    for number, row in enumerate(plain["rollouts"]):
+        tokens: dict[str, Any] = {name: tuple(values[number].tolist()) for name, values in parts.items()}
+        rollouts.append(Rollout(**tokens, **row))
     return Experience(rollouts=rollouts, **tensors), plain["facts"]
