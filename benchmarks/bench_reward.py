@@ -1,6 +1,6 @@
 """Steps of reward-model training in pairs a second: prompts shared against repeated, and against TRL's `RewardTrainer`, in the same run. Prints one JSON line.
 
-    python benchmarks/bench_reward.py [--quick] [--sizes 1.3M,5M] [--pairs 16] [--prompt 160] [--trl-python PATH] [--write FILE]
+    python benchmarks/bench_reward.py [--dtypes float32,bfloat16] [--sizes 1.3M,5M] [--pairs 16] [--prompt 160] [--trl-python PATH] [--write FILE]
 
 Each contestant is a process of its own (`reward_worker.py`) on all cores, with the dial's shapes and the same pairs: a prompt four times as long as each of
 its two responses on average; lengths are `equal`, or `mixed` (uniform from half to one and a half of that). Repeated prompts are packed as shared ones are,

@@ -131,12 +131,12 @@ def compare(worker: Path, ours: Sequence[str], theirs: Sequence[str], size: str,
         fields |= dict.fromkeys(theirs, (options.trl_python, (False, True)))
     finalists, heats = [], {}
     for who, (python, allocators) in fields.items():
-        dtypes = ("bfloat16",) if options.quick else ("float32", "bfloat16")
+        dtypes = options.dtypes.split(",")
         best, speeds = fastest(worker, [base | {"who": who, "dtype": dtype, "allocator": on} for dtype in dtypes for on in allocators], python)
         heats |= speeds
         finalists.append((best, python))
     runners = [Contestant(worker, setting, python) for setting, python in finalists]
-    for _ in range(2 if options.quick else options.rounds):
+    for _ in range(options.rounds):
         for runner in runners:
             runner.run(1.5)
     for runner in runners:
@@ -166,7 +166,7 @@ def token_counts(pairs: Pairs) -> dict[str, int]:
 def contest(name: str, doc: str | None, worker: Path, ours: Sequence[str], theirs: Sequence[str]) -> None:
     """Read the options, run all, and print one line."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="bfloat16 only, two rounds")
+    parser.add_argument("--dtypes", default="float32,bfloat16", help="which take part in the heats")
     parser.add_argument("--sizes", default="1.3M,5M")
     parser.add_argument("--lengths", default="equal,mixed")
     parser.add_argument("--pairs", type=int, default=16)

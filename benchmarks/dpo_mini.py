@@ -1,11 +1,12 @@
 """What DPO's settings do to a miniature, by the gold reward of the simulated annotator, which no training sees. Prints one JSON line a variant.
 
-    python benchmarks/dpo_mini.py --runs runs/rewards-mini --out FOLDER [--model sft] [--only NAME ...] [--seeds 1] [--pairs 4000] [--write FILE]
+    python benchmarks/dpo_mini.py --runs runs/rewards-mini --out FOLDER [--model sft] [--of policy] [--only NAME ...] [--pairs 4000] [--write FILE]
 
 Reads the finished stages prepare_data, collect_helpfulness and `--model` (sft, or sft_early, which leaves more to learn) of `recipes/rewards-mini.toml`. Each
-variant is the stage dpo with one setting changed, on the first `--pairs` training comparisons; then it and the model that it began as answer held-out
-questions, and `seen` ones, at temperature 1 and greedily. Told for each: mean gold reward with its 95 % interval, the share of answers that ended by themselves, their length,
-the KL divergence from the model that it began as, an answer and a token (mean of log p - log ref over the policy's own samples). About a minute a variant.
+variant is the stage dpo with one setting changed, on `--pairs` comparisons: of two answers that the model itself gave at temperature 1 (`policy`, as in a round
+of Llama 3), or the first that collect_helpfulness has, from two models at three temperatures (`collected`). Then it and the model that it began as answer
+held-out questions, and `seen` ones, at temperature 1 and greedily. Told for each: mean gold reward with its 95 % interval, the share of answers that ended
+by themselves, their length, the KL divergence from the model that it began as, an answer and a token (mean of log p - log ref over its own samples).
 """
 
 from __future__ import annotations
@@ -23,16 +24,17 @@ from typing import Any
 import torch
 from machine import machine_facts
 
-from herdling.base.comparison_records import read_comparisons, write_comparisons
+from herdling.base.comparison_records import fault, read_comparisons, write_comparisons
 from herdling.base.decode import decode
 from herdling.base.seeds import stream_seed
 from herdling.generate.loaded import LoadedModel, load
 from herdling.stages.dpo import Dpo
 from herdling.stages.registry import StageRun
 from herdling.stages.sft import dialogs_of
-from herdling.starter.taste import gold_reward, questions_of
-from herdling.types import Completion, Question, Sampling
+from herdling.starter.taste import AnnotatorConfig, compare, gold_reward, questions_of
+from herdling.types import Comparison, Completion, Question, Sampling
 
+NOISE = AnnotatorConfig(temperature=1.0)
 LOOP = {"device": "cpu", "dtype": "float32", "checkpoint": {"every_seconds": 1e9}}
 VARIANTS: dict[str, dict[str, Any]] = {
     "default": {},
@@ -85,6 +87,24 @@ def measure(model: LoadedModel, reference: LoadedModel, questions: Sequence[Ques
     }
 
 
+def own_pairs(model: LoadedModel, questions: Sequence[Question], count: int, seed: int) -> list[Comparison]:
+    """Return comparisons of two different answers of the model's own, judged as collect_helpfulness judges."""
+    found: list[Comparison] = []
+    for start in range(0, len(questions), 256):
+        asked = questions[start : start + 256]
+        sides = []
+        for side in (0, 1):
+            samplings = [Sampling(temperature=1.0, top_p=1.0, max_tokens=48, seed=stream_seed(seed, "own", side, start + n)) for n in range(len(asked))]
+            sides.append(model.chat_batch([question.dialog for question in asked], samplings))
+        for number, (question, left, right) in enumerate(zip(asked, *sides, strict=True)):
+            judged = compare(question, left, right, campaign="helpfulness", annotator=NOISE, seed=stream_seed(seed, "judge", start + number))
+            if fault(judged) is None:
+                found.append(judged)
+        if len(found) >= count:
+            break
+    return found
+
+
 def questions_from(runs: Path, split: str, count: int) -> list[Question]:
     """Return the first questions of a split of the dialogs."""
     return list(islice((question for dialog in dialogs_of(runs / "prepare_data", split) for question in questions_of(dialog)), count))
@@ -111,6 +131,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, required=True)
     parser.add_argument("--model", default="sft", help="the stage to begin with: sft or sft_early")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--of", choices=("policy", "collected"), default="policy", help="whose answers are compared")
     parser.add_argument("--only", nargs="*", default=list(VARIANTS))
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--pairs", type=int, default=4000)
@@ -118,17 +139,23 @@ def main() -> None:
     parser.add_argument("--write", type=Path)
     options = parser.parse_args()
     comparisons = options.out / "comparisons_of_all"
-    write_comparisons(comparisons, "train", islice(read_comparisons(options.runs / "collect_helpfulness", "train"), options.pairs))
-    write_comparisons(comparisons, "test", islice(read_comparisons(options.runs / "collect_helpfulness", "test"), 1000))
     reference = load(options.runs / options.model)
+    if options.of == "policy":
+        train_pairs, test_pairs = own_pairs(reference, questions_from(options.runs, "train", 4 * options.pairs), options.pairs, 1), []
+    else:
+        train_pairs, test_pairs = ([*read_comparisons(options.runs / "collect_helpfulness", split)] for split in ("train", "test"))
+    write_comparisons(comparisons, "train", train_pairs[: options.pairs])
+    write_comparisons(comparisons, "test", test_pairs[:1000])
     held_out, seen = (questions_from(options.runs, split, options.questions) for split in ("validation", "train"))
+    gaps = [one.metadata["gold"][one.ranking[0]] - one.metadata["gold"][one.ranking[-1]] for one in train_pairs[: options.pairs]]
+    print(json.dumps({"comparisons": len(gaps), "the better by gold was chosen": sum(gap > 0 for gap in gaps), "neither is better": gaps.count(0)}), flush=True)
     lines: list[dict[str, Any]] = [{"variant": options.model, "seen": measure(reference, reference, seen, 0), **measure(reference, reference, held_out, 0)}]
     print(json.dumps(lines[0]), flush=True)
     for name in options.only:
         for seed in range(1, options.seeds + 1):
             start = time.perf_counter()
             model, summary = train(name, VARIANTS[name], options.runs / options.model, comparisons, options.out / name.replace(" ", "_").replace(",", ""), seed)
-            told = {key: summary[key] for key in ("pairs", "steps", "test_accuracy", "test_margin", "test_chosen_shift", "test_rejected_shift")}
+            told = {key: summary[key] for key in ("pairs", "steps", *(name for name in summary if name.startswith("test_")))}
             found = {
                 "variant": name,
                 "seed": seed,

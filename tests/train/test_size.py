@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from herdling.model.presets import PRESETS
-from herdling.train.size import ppo_size, reward_size, sft_size, size_of
+from herdling.train.size import dpo_size, ppo_size, reward_size, sft_size, size_of
 
 
 @pytest.mark.parametrize("name", ["llama2-7b", "llama3.1-405b", "llama3.2-1b"])
@@ -27,3 +27,13 @@ def test_a_small_model_is_tuned_at_half_the_rate_that_it_was_trained_at():
 @pytest.mark.parametrize(("name", "beta"), [("llama2-7b", 0.01), ("llama2-13b", 0.01), ("llama1-33b", 0.005), ("llama2-70b", 0.005)])
 def test_the_two_larger_models_of_llama_2_pay_half_as_much_for_leaving_the_reference(name, beta):
     assert (ppo_size(PRESETS[name]).lr, ppo_size(PRESETS[name]).beta) == (1e-6, beta)
+
+
+@pytest.mark.parametrize("name", ["llama2-7b", "llama3.1-405b", "llama3.2-1b"])
+def test_dpo_takes_the_rate_of_llama_3_for_sizes_of_the_papers(name):
+    assert dpo_size(PRESETS[name]).lr == 1e-5
+
+
+def test_a_small_model_prefers_at_a_fraction_of_the_rate_that_it_was_tuned_at():
+    size = size_of("1M", vocab_size=4096, config=None, where="stages.pretrain")
+    assert dpo_size(size.config).lr == pytest.approx(sft_size(size.config).lr / 15)
