@@ -8,7 +8,7 @@ from statistics import fmean, median, stdev
 import numpy as np
 import pytest
 
-from herdling.evals.best_of_k import BestOfK, expected_max, expected_median, order_weights, sizes
+from herdling.evals.best_of_k import BestOfK, coolest_of_the_best, expected_max, expected_median, order_weights, sizes
 
 
 def test_weights_by_hand() -> None:
@@ -45,12 +45,11 @@ def test_curves_are_means_over_prompts_with_their_intervals() -> None:
     assert told["median"]["value"] == pytest.approx([2.0, 2.0])
     spread = 1.959963984540054 * stdev([3.0, 5.0]) / 2**0.5
     assert (told["max"]["low"][1], told["max"]["high"][1]) == pytest.approx((4 - spread, 4 + spread))
-    assert curves.best == pytest.approx(4.0)
+    assert curves.bests == [3.0, 5.0]
 
 
-def test_one_prompt_has_no_interval_and_no_prompt_no_best() -> None:
+def test_one_prompt_has_no_interval() -> None:
     curves = BestOfK(1, unusable_as=0.0)
-    assert np.isnan(curves.best)
     curves.add([2.0])
     assert curves.to_dict()["max"] == {"value": [2.0], "low": None, "high": None}
     with pytest.raises(ValueError, match="2 rewards, the others 1"):
@@ -62,3 +61,21 @@ def test_curves_of_many_samples_are_shown_at_some_sizes() -> None:
     assert sizes(100)[:3] == (1, 2, 3)
     assert sizes(100)[-1] == 100
     assert len(sizes(100)) <= 25
+
+
+def curves_of(*bests: float) -> BestOfK:
+    curves = BestOfK(1, unusable_as=0.0)
+    for best in bests:
+        curves.add([best])
+    return curves
+
+
+def test_the_hotter_temperature_has_to_be_better_beyond_chance() -> None:
+    cool, warm = curves_of(1.0, 2.0, 3.0, 4.0), curves_of(2.0, 3.1, 3.9, 5.0)  # better by 0.9 to 1.1 at every prompt
+    assert coolest_of_the_best([0.7, 1.3], [cool, warm]) == 1
+    assert coolest_of_the_best([1.3, 0.7], [warm, cool]) == 0
+    lucky = curves_of(1.0, 2.0, 3.0, 8.0)  # better at one prompt alone
+    assert coolest_of_the_best([0.7, 1.3], [cool, lucky]) == 0
+    assert coolest_of_the_best([0.7, 1.3], [cool, curves_of(1.0, 2.0, 3.0, 4.0)]) == 0
+    assert coolest_of_the_best([0.7, 1.0, 1.3], [cool, warm, curves_of(2.0, 3.1, 3.9, 5.2)]) == 1
+    assert coolest_of_the_best([1.0], [lucky]) == 0

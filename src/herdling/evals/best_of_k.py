@@ -2,20 +2,20 @@
 
 From K samples of a prompt the maximum of k is not read off the first k, but expected over all choices of k of the K: the i-th smallest is the j-th smallest of
 a random k with the chance C(i - 1, j - 1) C(K - i, k - j) / C(K, k). That is unbiased, smooth, and uses every sample. The gap between maximum and median is
-what rejection sampling can gain. Intervals are over prompts: mean +- 1.96 standard errors. Holds sums only, whatever the number of prompts.
+what rejection sampling can gain. Intervals are over prompts: mean +- 1.96 standard errors. Holds sums, and one number a prompt.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from math import comb, isfinite, nan, sqrt
+from math import comb, isfinite, sqrt
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from herdling.base.intervals import Z_95
+from herdling.base.intervals import Z_95, mean_interval
 
 KINDS = ("max", "median", "mean")
 MAX_POINTS = 25
@@ -53,7 +53,8 @@ class BestOfK:
     def __init__(self, num_samples: int, unusable_as: float) -> None:
         self.num_samples, self.unusable_as = num_samples, unusable_as
         self.k = sizes(num_samples)
-        self.num_prompts = 0
+        self.bests: list[float] = []
+        """The best of all samples, of each prompt."""
         self.num_unusable = 0
         self._sums = np.zeros((len(KINDS), len(self.k)))
         self._squares = np.zeros_like(self._sums)
@@ -65,19 +66,14 @@ class BestOfK:
         ordered = np.sort(np.array([self.unusable_as if reward is None else reward for reward in rewards], np.float64))
         mean = float(ordered.mean())
         found = np.array([[expected_max(ordered, k) for k in self.k], [expected_median(ordered, k) for k in self.k], [mean] * len(self.k)])
-        self.num_prompts += 1
+        self.bests.append(float(ordered[-1]))
         self.num_unusable += sum(reward is None for reward in rewards)
         self._sums += found
         self._squares += found**2
 
-    @property
-    def best(self) -> float:
-        """The mean over prompts of the best of all their samples; not a number when there are none."""
-        return float(self._sums[0, -1]) / self.num_prompts if self.num_prompts else nan
-
     def to_dict(self) -> dict[str, Any]:
         """Return the curves as plain data: for each kind the mean over prompts at each k, and its 95 % interval (none for a single prompt)."""
-        count = self.num_prompts
+        count = len(self.bests)
         curves: dict[str, Any] = {"prompts": count, "samples": count * self.num_samples, "unusable": self.num_unusable, "unusable_as": self.unusable_as}
         curves["k"] = list(self.k)
         for kind, sums, squares in zip(KINDS, self._sums, self._squares, strict=True):
@@ -86,3 +82,17 @@ class BestOfK:
             known = count > 1 and all(map(isfinite, spread))
             curves[kind] = {"value": means.tolist(), "low": (means - spread).tolist() if known else None, "high": (means + spread).tolist() if known else None}
         return curves
+
+
+def coolest_of_the_best(temperatures: Sequence[float], curves: Sequence[BestOfK]) -> int:
+    """Return the place of the coolest temperature whose best of K is not worse, beyond the 95 % interval, than that of the one where it is worth most.
+
+    All were tried on the same prompts, so the interval is that of the paired differences. A hotter one that is better by chance alone is no gain: its answers
+    are stranger, and where reward models judge what they have not seen, the best by their reward is less and less the best.
+    """
+    top = max(range(len(curves)), key=lambda place: sum(curves[place].bests))
+    for place in sorted(range(len(curves)), key=lambda place: temperatures[place]):
+        _, low, _ = mean_interval([one - other for one, other in zip(curves[top].bests, curves[place].bests, strict=True)])
+        if place == top or low <= 0:
+            return place
+    return top

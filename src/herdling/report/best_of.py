@@ -7,6 +7,7 @@ figure 7: the maximum rises with k, the median does not; the gap is what there i
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from markupsafe import Markup
@@ -72,11 +73,11 @@ def _charts(results: Row) -> list[SectionChart]:
     labels = tuple(f"temperature {row['temperature']:g}" for row in held_out)
     charts = []
     for kind, title in (("max", "Maximum of k samples, held-out prompts"), ("median", "Median of k samples, held-out prompts")):
-        curves = [_curve(label, row, kind) for label, row in zip(labels, held_out, strict=True)]
-        charts.append((title, "bands are 95 % intervals over prompts", curves))
-    kinds = ("max", "median", "mean")
-    title = f"Training prompts at temperature {results['temperature']:g}"
-    charts.append((title, "the gap between maximum and median is what there is to gain", [_curve(kind, trained, kind) for kind in kinds]))
+        # Without bands: those of single temperatures say nothing of their differences, for all met the same prompts with the same luck.
+        curves = [replace(_curve(label, row, kind), band=()) for label, row in zip(labels, held_out, strict=True)]
+        charts.append((title, "every temperature met the same prompts with the same luck", curves))
+    title, caption = f"Training prompts at temperature {results['temperature']:g}", "the gap between maximum and median is what there is to gain"
+    charts.append((title, f"{caption}; bands are 95 % intervals over prompts", [_curve(kind, trained, kind) for kind in ("max", "median", "mean")]))
     return [_picture(title, caption, curves) for title, caption, curves in charts if len(trained["k"]) > 1]
 
 

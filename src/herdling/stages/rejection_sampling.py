@@ -57,7 +57,8 @@ class RejectionSampling:
     num_samples: Annotated[int, Field(ge=1)] = 16
     """K. Llama 3 takes 10 to 30; Llama 2 looks at 1 to 100 and does not print what was used."""
     temperatures: tuple[Annotated[float, Field(ge=0)], ...] = (0.8, 1.0, 1.2)
-    """Tried on held-out prompts; the one whose best of K has the highest reward is used (Llama 2: 1.2 to 1.3 for its RLHF models, tuned for each version)."""
+    """Tried on held-out prompts; the one whose best of K has the highest reward is used, or the coolest that is not worse beyond chance (Llama 2: 1.2 to 1.3
+    for its RLHF models, tuned for each version)."""
     max_prompts: Annotated[int, Field(ge=1)] | None = None
     """Ask this many of the training prompts, drawn at random. Unset: all."""
     max_held_out: Annotated[int, Field(ge=1)] = 64
@@ -77,6 +78,7 @@ class RejectionSampling:
 
     def run(self, run: StageRun) -> None:
         """Choose the temperature, sample, judge, keep the best of this version and of the earlier ones."""
+        from herdling.evals.best_of_k import coolest_of_the_best
         from herdling.stages.best_answers import open_best_answers
 
         run.check_tokenizers()
@@ -89,8 +91,7 @@ class RejectionSampling:
         tried = [self._chunked(run, f"held-out-{place}", held_out, answers, warmth, place * len(held_out)) for place, warmth in enumerate(self.temperatures)]
         floor = lowest_reward(tried, run.name)
         curves = [best_of_k(rows, self.num_samples, floor) for rows in tried]
-        # The largest, the coolest of equals.
-        place = min(range(len(curves)), key=lambda number: (-curves[number].best, self.temperatures[number]))
+        place = coolest_of_the_best(self.temperatures, curves)
         temperature, before = self.temperatures[place], len(held_out) * len(tried)
         sampled = self._chunked(run, "train", prompts, answers, temperature, before)
         old = Chunked(run=run, part="earlier", items=unasked, size=self.batch_size, make=answers.of_earlier, done_before=before + len(prompts))
@@ -130,7 +131,7 @@ class RejectionSampling:
 
 def lowest_reward(parts: Sequence[Rows], name: str) -> float:
     """Return the lowest reward: what a sample that cannot be used counts as in the curves. Raises `DataError` when all are such."""
-    rewards = [reward for rows in parts for row in rows for reward in row["rewards"] if reward is not None]
+    rewards: list[float] = [reward for rows in parts for row in rows for reward in row["rewards"] if reward is not None]
     if not rewards:
         ledger = Ledger(name)
         for row in chain.from_iterable(parts):
@@ -153,7 +154,7 @@ def best_of_k(rows: Rows, num_samples: int, floor: float) -> BestOfK:
 def gains(curves: BestOfK) -> dict[str, float]:
     """Return what a sample is worth on average, and what the best of K is."""
     told = curves.to_dict()
-    return {"mean_reward": round(told["mean"]["value"][-1], 4), "best_reward": round(told["max"]["value"][-1], 4)} if curves.num_prompts else {}
+    return {"mean_reward": round(told["mean"]["value"][-1], 4), "best_reward": round(told["max"]["value"][-1], 4)} if curves.bests else {}
 
 
 def count_row(row: dict[str, Any], ledger: Ledger) -> None:
