@@ -119,7 +119,8 @@ def main() -> None:
     best = max(theirs, key=lambda one: statistics.median(one.speeds()))
     ratio = statistics.median(own / other for own, other in zip(ours.speeds(), best.speeds(), strict=True))
     results = {runner.name: runner.told() for runner in (ours, *theirs)}
-    about = {"command": " ".join(sys.argv[:1] + sys.argv[3:]), **facts, **sizes}
+    command = f"benchmarks/bench_ppo.py --run RUN --trl-python PATH --batch {options.batch} --mini-batches {options.mini_batches} --rounds {options.rounds}"
+    about = {"command": command, **facts, **sizes}
     give_result({"benchmark": "ppo", **about, "results": results, "ratios": {f"{ours.name} / {best.name}": round(ratio, 2)}}, options.write)
 
 
