@@ -112,7 +112,7 @@ def picture(models: Mapping[str, Row]) -> str:
         for number, method in enumerate(METHODS.values())
         for label in method
     ]
-    drawn = frontier_chart(spots, "KL-reward frontier: mean over seeds, 95 % intervals", "KL from the supervised model, nats an answer", "gold reward")
+    drawn = frontier_chart(spots, "KL-reward frontier: mean over seeds, 95 % intervals", "KL from the supervised model, nats an answer", "gold")
     colours = "".join(f".colour-{number}{{--c:{colour}}}" for number, colour in enumerate(COLOURS))
     style = (
         "svg{background:#fff;font:11px sans-serif}.grid{stroke:#e3dfd5}.whisker{stroke:var(--c);stroke-width:2;opacity:.65}.dot{fill:var(--c)}"

@@ -90,16 +90,16 @@ def test_a_run_without_judgements_has_no_section(made_run: list[Any]) -> None:
 
 
 def test_spots_of_the_frontier_stand_where_their_numbers_are() -> None:
-    spots = [Spot(label="a", x=(0.0, 0.0, 0.0), y=(1.0, 1.0, 1.0)), Spot(label="b", x=(9.0, 10.0, 10.0), y=(2.0, 3.0, 3.0), series=1)]
+    spots = [Spot(label="a", x=(0.0, 0.0, 0.0), y=(1.0, 1.0, 1.0)), Spot(label="b", x=(9.0, 16.0, 16.0), y=(2.0, 3.0, 3.0), series=1)]
     svg = ET.fromstring(frontier_chart(spots, "t", "x", "y"))
     dots = [(float(dot.get("cx", "")), float(dot.get("cy", ""))) for dot in svg.iter("circle")]
     grid = [line for line in svg.iter("line") if line.get("class") == "grid"]
-    # The axes go from 0 to 10 and from 1 to 3: the first dot is the lower left corner, the second the upper right.
+    # The axes go from 0 to 16 by the root, and from 1 to 3: the first dot is the lower left corner, the second the upper right.
     left, right = float(grid[0].get("x1", "")), float(grid[0].get("x2", ""))
     lowest, highest = float(grid[0].get("y1", "")), float(grid[-1].get("y1", ""))
     assert dots == [pytest.approx((left, lowest), abs=0.1), pytest.approx((right, highest), abs=0.1)]
     whiskers = [line for line in svg.iter("line") if (line.get("class") or "").startswith("whisker colour-1")]
-    assert float(whiskers[0].get("x1", "")) == pytest.approx(left + 0.9 * (right - left), abs=0.1)
+    assert float(whiskers[0].get("x1", "")) == pytest.approx(left + 0.75 * (right - left), abs=0.1)  # 3 of 4
     assert float(whiskers[1].get("y1", "")) == pytest.approx((lowest + highest) / 2, abs=0.1)
 
 

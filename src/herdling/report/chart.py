@@ -153,20 +153,23 @@ def histogram_chart(edges: Sequence[float], series: Sequence[Sequence[int]], tit
 
 
 def frontier_chart(spots: Sequence[Spot], title: str, x_unit: str, y_unit: str) -> str:
-    """Draw a dot with whiskers both ways for each spot, named beside it; spots of a series are joined. The axis across holds 0."""
-    xs = ticks(min(0.0, *(spot.x[0] for spot in spots)), max(spot.x[2] for spot in spots))
+    """Draw a dot with whiskers both ways for each spot, named beside it; spots of a series are joined.
+
+    The axis across begins at 0 and goes by the square root, over which rewards rise and fall most evenly (Gao et al. 2022); a run gone astray leaves room so.
+    """
+    roots = ticks(0.0, max(max(0.0, spot.x[2]) for spot in spots) ** 0.5)
     ys = ticks(min(spot.y[0] for spot in spots), max(spot.y[2] for spot in spots))
     svg = _svg(HEIGHT, title)
 
     def place(x: float, y: float) -> tuple[float, float]:
-        across = (x - xs[0]) / (xs[-1] - xs[0]) * (WIDTH - LEFT - RIGHT)
+        across = max(0.0, x) ** 0.5 / roots[-1] * (WIDTH - LEFT - RIGHT)
         return LEFT + across, HEIGHT - BOTTOM - (y - ys[0]) / (ys[-1] - ys[0]) * (HEIGHT - TOP - BOTTOM)
 
     for y in ys:
-        _line(svg, "grid", place(xs[0], y), place(xs[-1], y))
-        _text(svg, tick_label(y), LEFT - 5, place(xs[0], y)[1] + 3.5, anchor="end")
-    for x in xs:
-        _text(svg, tick_label(x), place(x, ys[0])[0], HEIGHT - BOTTOM + 14, anchor="middle")
+        _line(svg, "grid", place(0, y), place(roots[-1] ** 2, y))
+        _text(svg, tick_label(y), LEFT - 5, place(0, y)[1] + 3.5, anchor="end")
+    for root in roots:
+        _text(svg, tick_label(root**2), place(root**2, ys[0])[0], HEIGHT - BOTTOM + 14, anchor="middle")
     _text(svg, x_unit, (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 4, anchor="middle", style="unit")
     _text(svg, y_unit, LEFT, TOP - 1, style="unit")
     for series in dict.fromkeys(spot.series for spot in spots):
