@@ -102,11 +102,16 @@ def trainer_settings(setting: dict[str, Any], folder: str) -> dict[str, Any]:
     }
 
 
+def word(token: int) -> str:
+    """Return the word of an id. The special ones are no part of another word: a tokenizer finds them anywhere in a text."""
+    return {0: "<pad>", 2: "</s>"}.get(token, f"t{token}")
+
+
 def peer_tokenizer(vocab_size: int) -> Any:
-    """Return a tokenizer of words t0, t1, ..., with t0 for padding and t2 for the end."""
+    """Return a tokenizer of words, one for each id, with 0 for padding and 2 for the end."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    words = Tokenizer(models.WordLevel({f"t{index}": index for index in range(vocab_size)}, "t0"))
+    words = Tokenizer(models.WordLevel({word(index): index for index in range(vocab_size)}, word(0)))
     words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return PreTrainedTokenizerFast(tokenizer_object=words, pad_token="t0", eos_token="t2")
+    return PreTrainedTokenizerFast(tokenizer_object=words, pad_token=word(0), eos_token=word(2))
