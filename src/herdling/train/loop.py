@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -31,6 +31,8 @@ from herdling.train.optim import Optimizer
 from herdling.train.recorder import Recorder, RunState, Validate
 from herdling.train.schedule import Schedule
 from herdling.types import Batch
+
+AnyBatch = TypeVar("AnyBatch", bound=Batch)
 
 
 class Feed(Protocol):
@@ -201,7 +203,7 @@ class Loop:
         return {**self.optimizer.state(), **guard.state(), **random, **{f"objective.{name}": tensor for name, tensor in remembered.items()}}
 
 
-def micro_batches(batch: Batch, max_tokens: int) -> Iterator[Batch]:
+def micro_batches(batch: AnyBatch, max_tokens: int) -> Iterator[AnyBatch]:
     """Cut a batch into pieces of whole rows with at most `max_tokens` tokens each, at least one row."""
     num_rows, length = batch.input_ids.shape
     rows = max(1, max_tokens // length)
@@ -212,12 +214,12 @@ def micro_batches(batch: Batch, max_tokens: int) -> Iterator[Batch]:
         yield _each_tensor(batch, lambda tensor, start=start: tensor[start : start + rows])  # type: ignore[misc]
 
 
-def to_device(batch: Batch, device: torch.device) -> Batch:
+def to_device(batch: AnyBatch, device: torch.device) -> AnyBatch:
     """Move a batch's tensors; those that are there already are not copied."""
     return _each_tensor(batch, lambda tensor: tensor.to(device, non_blocking=True))
 
 
-def _each_tensor(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
+def _each_tensor(batch: AnyBatch, change: Callable[[Tensor], Tensor]) -> AnyBatch:
     """Apply a change to every tensor of a batch, also of one that an objective has extended."""
     values = {item.name: getattr(batch, item.name) for item in fields(batch)}
     return replace(batch, **{name: change(value) for name, value in values.items() if isinstance(value, Tensor)})
