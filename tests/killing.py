@@ -13,7 +13,8 @@ from typing import Any
 def run_killed(target: Callable[..., None], args: tuple[Any, ...], done: Path, *, kills: int = 5, longest: float = 1.0) -> int:
     """Run a function in processes that are killed (SIGKILL) after random times, until it gets to its end. Returns how many were killed.
 
-    Processes start in milliseconds: they are forked from one that has imported torch and computed nothing.
+    Processes start in milliseconds: they are forked from one that has imported torch and computed nothing. The first is killed soon, each next one may live
+    longer: work that takes a second on a quiet machine is killed there too.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.train.tiny"])
@@ -21,7 +22,7 @@ def run_killed(target: Callable[..., None], args: tuple[Any, ...], done: Path, *
     while not done.exists():
         worker = context.Process(target=target, args=args)
         worker.start()
-        worker.join(chance.uniform(0.1, longest) if killed < kills else None)
+        worker.join(chance.uniform(0.1, max(0.15, longest * (killed + 1) / kills)) if killed < kills else None)
         if worker.is_alive():
             worker.kill()
             worker.join()
