@@ -199,6 +199,8 @@ def test_nothing_can_be_typed_into_a_box_that_is_about_to_go(browser: Any, serve
         page.wait_for_selector("#composer:not([hidden])")  # to go on with this conversation
         press(page, "Enter")
         assert page.is_hidden("#composer")
+        assert page.is_visible("#sampling")
+        assert page.is_hidden("#skip-sampling")  # there is nothing to skip yet
     assert page.faults == []
 
 

@@ -39,7 +39,7 @@ function refused(error) {
   else if (error.reason === "stale lease" && task) lost();
   else if (!$("sampling").hidden) view.alertWith(error.message, "Try again", () => { view.alertWith(); doing(task ? askAnswers : takeNext); });
   else view.alertWith(error.message, "All right", () => view.alertWith());
-  if (!texts) view.sampling(task ? "There are no answers yet." : "Nothing has come yet.", false);
+  if (!texts) view.sampling(task ? "There are no answers yet." : "Nothing has come yet.", false, Boolean(task));
 }
 
 function lost() {
@@ -72,7 +72,7 @@ async function present(next) {
 const takeNext = async () => {
   setFollow(null);
   view.show("sampling"); // at once: what is typed into a box that is about to go would be lost
-  view.sampling("Looking for what comes next …", true);
+  view.sampling("Looking for what comes next …", true, false);
   await present((await door.post("next")).task);
 };
 
@@ -99,7 +99,7 @@ function adopt(saved) {
 
 async function askAnswers() {
   view.show("sampling");
-  view.sampling("Two models are answering …", true);
+  view.sampling("Two models are answering …", true, true);
   texts = await door.post("answers", { task: task.task, lease: task.lease });
   view.answers(texts.left, texts.right);
   view.show("judging");

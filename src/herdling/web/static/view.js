@@ -71,7 +71,9 @@ export function composer({ text, label, note }) {
   $("prompt").value = text;
 }
 
-export function sampling(text, busy) {
+/** Say what is waited for; a task that is held may be skipped meanwhile. */
+export function sampling(text, busy, maySkip) {
+  $("skip-sampling").hidden = !maySkip;
   $("sampling-text").textContent = text;
   $("sampling").classList.toggle("busy", busy);
 }
