@@ -28,6 +28,7 @@ from herdling.types import Dialog, Document, Question
 
 STARTER_PREFIX = "starter:"
 STARTER_DIALOGS = "starter:dialogs"
+STARTER_DEMONSTRATIONS = "starter:demonstrations"
 ASKED = "asks a held-out question"
 # Reasons that say nothing bad about the data: they do not count towards `max_dropped_share`.
 NOT_ASKED_FOR = "more than max_dialogs"
@@ -45,7 +46,7 @@ class PrepareData:
     sources: dict[str, str | SourceConfig]
     """Name of a source -> where its documents are: a file, a folder, a glob, `hf:org/name`, `starter:NAME`, or a table of `SourceConfig`."""
     dialogs: str | None = None
-    """Where the dialogs for fine-tuning are: `starter:dialogs`, or a file, folder, glob or `hf:org/name` in one of the forms of `data.dialogs`."""
+    """Where the dialogs for fine-tuning are: `starter:dialogs`, `starter:demonstrations` (the same, written by many hands of differing quality), or a file, folder, glob or `hf:org/name` in one of the forms of `data.dialogs`."""
     max_dialogs: Annotated[int, Field(ge=1)] | None = None
     """Keep at most this many training dialogs, the same first ones for every number: few demonstrations beside many prompts, as in Llama 2, section 3.1 (27,540
     were enough). Unset: all."""
@@ -100,12 +101,13 @@ class PrepareData:
         """Return the dialogs with their splits, and the questions that are asked afterwards."""
         if self.dialogs is None:
             return (), ()
-        if self.dialogs == STARTER_DIALOGS:
+        if self.dialogs in (STARTER_DIALOGS, STARTER_DEMONSTRATIONS):
             world = starter.dialogs(seed)
+            train = world.train if self.dialogs == STARTER_DIALOGS else starter.demonstrations(world.train, seed)
             ledger.read(len(world.train) + len(world.validation))
-            return [*(("train", dialog) for dialog in world.train), *(("validation", dialog) for dialog in world.validation)], world.questions
+            return [*(("train", dialog) for dialog in train), *(("validation", dialog) for dialog in world.validation)], world.questions
         if self.dialogs.startswith(STARTER_PREFIX):
-            raise SettingsError(f"dialogs: found {self.dialogs!r}, the embedded dialogs are called {STARTER_DIALOGS!r}")
+            raise SettingsError(f"dialogs: found {self.dialogs!r}, the embedded dialogs are called {STARTER_DIALOGS!r} and {STARTER_DEMONSTRATIONS!r}")
         fresh = without_duplicates(read_dialogs(self.dialogs, ledger), text=dialog_text, name=lambda dialog: dialog.id, seen=Seen(), ledger=ledger)
         return hold_out(fresh, group=opening, share=self.validation_share, minimum=self.min_validation_documents), ()
 
