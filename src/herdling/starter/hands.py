@@ -31,8 +31,8 @@ RAMBLING = (
 def demonstrations(dialogs: Sequence[Dialog], seed: int) -> Iterator[Dialog]:
     """Yield dialogs with each answer written by one of the hands. The same seed and dialogs give the same answers."""
     said = sorted({message.content for dialog in dialogs for message in dialog.messages if message.role == "assistant"})
+    rng = stream(seed, "hands")
     for dialog in dialogs:
-        rng = stream(seed, "hands", dialog.id)
         yield replace(dialog, messages=tuple(_by_some_hand(message, said, rng) for message in dialog.messages))
 
 
