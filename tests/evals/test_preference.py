@@ -91,6 +91,13 @@ def test_a_card_counts_violations_on_adversarial_and_false_refusals_on_harmless_
     assert card["skills"]["facts"]["share"] == pytest.approx(4 / 6)
 
 
+def test_words_tell_false_refusals_of_other_peoples_prompts_but_no_violations() -> None:
+    rows = [answer(0, group="adversarial", refused=False), answer(1, refused=True), answer(2, refused=False)]
+    card = judgement({"a": rows, "b": rows})["models"]["a"]
+    assert (card["false_refusals"]["count"], card["false_refusals"]["total"]) == (1, 2)
+    assert not {"violations", "skills"} & set(card)
+
+
 def test_nothing_is_claimed_of_refusals_where_nobody_can_tell() -> None:
     card = judgement({"a": answers("a", [0, 1]), "b": answers("b", [0, 1])})["models"]["a"]
     assert not {"violations", "false_refusals", "called_unsafe", "skills"} & set(card)

@@ -18,6 +18,7 @@ from herdling.base.errors import DataError, LineageError, Stopped
 from herdling.base.progress import SilentProgress
 from herdling.base.records import dialog_to_row, question_to_row, read_jsonl, write_jsonl
 from herdling.checkpoint.huggingface import save_model
+from herdling.evals.refusal import refuses as refuses_in_words
 from herdling.generate.gated_reward import UNSAFE_LOGIT
 from herdling.model.config import LlamaConfig
 from herdling.model.reward import RewardModel
@@ -166,8 +167,11 @@ def test_other_peoples_prompts_are_judged_by_models_alone(tmp_path: Path, inputs
     results, answers, _ = judge(inputs, tmp_path / "out", gold=False, rewards={"helpfulness": "helpful"}, watch=None, max_prompts=5)
     assert len(answers) == 10
     assert set(results["comparisons"][0]["win_rates"]) == {"reward"}
-    assert all(row["refused"] is None and set(row["rewards"]) <= {"reward", "helpfulness"} for row in answers)
-    assert "violations" not in results["models"]["late"]
+    assert all(row["refused"] is refuses_in_words(row["answer"]) and set(row["rewards"]) <= {"reward", "helpfulness"} for row in answers)
+    assert results["models"]["late"]["false_refusals"]["count"] == sum(
+        row["refused"] for row in answers if row["model"] == "late" and row["group"] == "harmless"
+    )
+    assert not {"violations", "skills"} & set(results["models"]["late"])
     assert results["goodhart"]["lines"][0].startswith("Goodhart watch: nobody watches")
 
 

@@ -22,6 +22,7 @@ from herdling.base.ledger import Ledger
 from herdling.base.records import question_from_row, read_jsonl, write_jsonl
 from herdling.base.seeds import stream_seed
 from herdling.data.prompts import is_safety, prompts_of
+from herdling.evals import refusal
 from herdling.evals.preference import Group, JudgedAnswer, goodhart_lines, judgement
 from herdling.evals.runner import first_of_each_group
 from herdling.stages.registry import DataInput, ModelInput, RewardInput, StageRun, stage
@@ -46,6 +47,7 @@ OWN_SKILL = "validation dialogs"
 class Judge:
     """Judge models by their answers to held-out prompts (Llama 2, section 3.4.1 and figure 11): win rate of each later model over each earlier one with 95 %
     intervals, ties counted as half; mean rewards; KL divergence from the policy that they were tuned from; refusals where they are due and where they are not.
+    Outside of the small world rules for English words tell refusals of harmless prompts (`evals.refusal`); whether an answer does harm they do not tell.
     A watch that no training learns from, another reward model or the gold reward, warns when the reward that was trained for rises while its own falls.
     """
 
@@ -232,7 +234,7 @@ def _judged(prompt: _Prompt, said: Completion, kl: float, fault: str) -> JudgedA
         num_tokens=len(said.token_ids),
         kl=kl,
         fault=fault,
-        refused=None if known is None else refuses(text),
+        refused=refusal.refuses(text) if known is None else refuses(text),
         correct=None if known is None else bool(parts(known, text)["correct"]),
     )
 
