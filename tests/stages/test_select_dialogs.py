@@ -13,7 +13,7 @@ from herdling.base.decode import decode
 from herdling.base.errors import DataError, SettingsError, Stopped
 from herdling.base.records import dialog_from_row, dialog_to_row, read_jsonl, write_jsonl
 from herdling.generate.loaded import load
-from herdling.stages.select_dialogs import SelectDialogs, mark_good, mix_table
+from herdling.stages.select_dialogs import SelectDialogs, mark_good
 from herdling.types import Dialog
 from tests.data.toy_tokens import dialog
 from tests.killing import run_killed
@@ -93,21 +93,56 @@ def test_good_is_what_either_label_calls_good_by_hand() -> None:
     ]
     mark_good(labels, 0.25)
     assert [bool(label["why"]) for label in labels] == [False, False, True, True, True]
+    assert [label["good_by"] for label in labels[:4]] == [["reward"], ["judge"], [], []]
     assert [label["quality_rank"] for label in labels[:4]] == [1.0, 1.0, pytest.approx(2 / 3), 0.75]
     assert [label["difficulty_points"] for label in labels[:4]] == [5, 1, 2, 2]
 
 
-def test_the_mix_is_told_by_topic_by_hand() -> None:
-    labels = [
-        {"topic": "code", "turns": 1, "tokens": 10, "context_tokens": 6},
-        {"topic": "code", "turns": 3, "tokens": 30, "context_tokens": 20},
-        {"topic": "maths", "turns": 2, "tokens": 20, "context_tokens": 10},
-    ]
-    assert mix_table(labels) == [
-        {"topic": "code", "dialogs": 2, "share": 0.6667, "turns": 2.0, "tokens": 20.0, "context_tokens": 13.0, "answer_tokens": 7.0},
-        {"topic": "maths", "dialogs": 1, "share": 0.3333, "turns": 2.0, "tokens": 20.0, "context_tokens": 10.0, "answer_tokens": 10.0},
-        {"topic": "all", "dialogs": 3, "share": 1.0, "turns": 2.0, "tokens": 20.0, "context_tokens": 12.0, "answer_tokens": 8.0},
-    ]
+def loud(inputs: Path) -> None:
+    """Add three dialogs with many exclamation marks, and two thirds of the sixty with an apology."""
+    rows = [row for _, row in read_jsonl(inputs / "data" / "dialogs" / "train.jsonl")]
+    for number, row in enumerate(rows):
+        if number % 3:
+            row["messages"][-1]["content"] += " I'm sorry"
+    further = [dialog_to_row(dialog("item 1", f"key {number}!!!", name=f"loud {number}")) for number in range(3)]
+    write_jsonl(inputs / "data" / "dialogs" / "train.jsonl", [*rows, *further])
+
+
+def test_what_has_too_many_marks_goes_unlabelled_and_apologies_keep_their_share(tmp_path: Path, inputs: Path) -> None:
+    loud(inputs)
+    overuse = {"max_exclamations": 2, "max_share": 0.25}
+    kept, labels, ledger = selected(inputs, tmp_path / "out", overuse=overuse, top_share=1.0, embedder=None, max_cosine=None)
+    dropped = {reason: entry["count"] for reason, entry in ledger["dropped"].items()}
+    # Twenty have no apology, so six may stand beside them: 6 of 26.
+    assert dropped == {"too many exclamation marks in an answer": 3, "an overused phrase, beyond its share": 34}
+    assert sum("sorry" in one.messages[-1].content for one in kept) == 6
+    assert len(kept) == 26
+    assert ledger["rows_in"] == 63
+    assert ledger["counts"]["with an overused phrase, of those read"] == 40
+    assert ledger["counts"]["with an overused phrase, of those kept"] == 6
+    rewards: dict[bool, list[float]] = {True: [], False: []}
+    for one, label in zip([row for _, row in read_jsonl(inputs / "data" / "dialogs" / "train.jsonl")], labels, strict=True):
+        if "sorry" in one["messages"][-1]["content"]:
+            rewards[bool(label["why"])].append(label["reward"])
+    assert min(rewards[False]) >= max(rewards[True])  # the best of those that apologize stay
+    assert all("reward" not in label for label in labels[-3:])
+
+
+def test_dialogs_that_are_mended_are_kept_as_mended(tmp_path: Path, inputs: Path) -> None:
+    loud(inputs)
+    overuse = {"max_exclamations": 1, "excess": "mend"}
+    kept, _, ledger = selected(inputs, tmp_path / "out", overuse=overuse, top_share=1.0, embedder=None, max_cosine=None)
+    assert [one.messages[-1].content for one in kept[-3:]] == ["key 0!", "key 1!", "key 2!"]
+    assert ledger["counts"]["dialogs mended"] == 3
+    assert ledger["dropped"] == {}
+
+
+def test_the_mix_is_counted_by_topic_quality_and_difficulty(tmp_path: Path, inputs: Path) -> None:
+    _, _, ledger = selected(inputs, tmp_path / "out")
+    tally = {(row["topic"], row["quality"], row["difficulty"]): (row["before"], row["after"]) for row in ledger["counts"]["mix by quality and difficulty"]}
+    assert tally[("all", "neither", "not graded")][1] == 0
+    assert tally[("all", "reward alone", "not graded")][1] == ledger["kept"]
+    assert sum(before for before, _ in tally.values()) == 60
 
 
 def _worker(inputs: Path, folder: Path) -> None:
@@ -143,6 +178,7 @@ def test_what_was_labelled_is_not_labelled_again(tmp_path: Path, inputs: Path) -
         ({"reward": None, "embedder": None, "max_cosine": None}, "nothing to select by"),
         ({"max_cosine": None}, "embedder and max_cosine go together"),
         ({"topics": ["a"]}, "topics without a judge"),
+        ({"overuse": {"max_share": 0.1, "phrases": []}}, "overuse.phrases: names none"),
     ],
 )
 def test_settings_that_say_too_little_are_errors(tmp_path: Path, inputs: Path, settings: dict[str, Any], said: str) -> None:

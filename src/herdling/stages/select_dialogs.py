@@ -19,6 +19,8 @@ from herdling.base.errors import DataError, SettingsError
 from herdling.base.ledger import Ledger
 from herdling.base.records import dialog_to_row, write_jsonl
 from herdling.base.seeds import stream_seed
+from herdling.data.overuse import OVERUSED, OveruseConfig, beyond_share
+from herdling.evals.mix import AFTER, BEFORE, MENDED, OVERUSED_KEPT, OVERUSED_READ, TALLY, mix_table, mix_tally
 from herdling.stages.chunks import Chunked, remove_chunks
 from herdling.stages.registry import DataInput, ModelInput, RewardInput, StageRun, stage
 from herdling.stages.sft import dialogs_of
@@ -56,6 +58,8 @@ class SelectDialogs:
     """A dialog goes when its cosine to a better one of its cluster is this or more. Not printed, and another for each embedder: it has no default."""
     num_clusters: Annotated[int, Field(ge=1)] | None = None
     """Clusters that dialogs are compared in. Unset: the square root of half of their number."""
+    overuse: OveruseConfig = OveruseConfig()
+    """Bounds on emoji, exclamation marks and apologies. What has too many of the first two goes unlabelled; apologies are balanced among what is good."""
     batch_size: Annotated[int, Field(ge=1)] = 256
     """Dialogs that are labelled side by side, and saved together: what a kill can cost. Not volatile: another batch may round a score otherwise."""
 
@@ -68,10 +72,10 @@ class SelectDialogs:
             raise SettingsError("select_dialogs.topics: found topics without a judge to choose among them")
 
     def run(self, run: StageRun) -> None:
-        """Label, keep the good ones, drop those that are nearly the same as a better one, tell what the mix has become."""
+        """Label, keep the good ones, drop those that are nearly the same as a better one, balance what is overused, tell what the mix has become."""
         run.check_tokenizers()
         ledger, labeller = Ledger(run.name), self._labeller(run)
-        dialogs = list(self._dialogs(run, "train"))
+        dialogs = self._mended(list(self._dialogs(run, "train")), ledger)
         if not dialogs:
             raise DataError(f"{run.name}: there is no dialog to select from")
         ledger.read(len(dialogs))
@@ -80,22 +84,42 @@ class SelectDialogs:
         mark_good(labels, self.top_share)
         if self.embedder:
             self._drop_alike(run, labels)
+        self._balance(run, dialogs, labels, ledger)
         for dialog, label in zip(dialogs, labels, strict=True):
             if label["why"]:
                 ledger.drop(label["why"], dialog.id)
         kept = [(dialog, label) for dialog, label in zip(dialogs, labels, strict=True) if not label["why"]]
         ledger.keep(len(kept))
         if not kept:
-            raise DataError(f"{run.name}: no dialog of {len(dialogs):,} is left. Raise top_share, or max_cosine")
+            reasons = ", ".join(f"{reason}: {count:,}" for reason, count in ledger.dropped.items())
+            raise DataError(f"{run.name}: no dialog of {len(dialogs):,} is left ({reasons}). Raise top_share, max_cosine, or the bounds of overuse")
         write_jsonl(run.folder / "dialogs" / "train.jsonl", (dialog_to_row(dialog) for dialog, _ in kept))
         write_jsonl(run.folder / "dialogs" / "validation.jsonl", map(dialog_to_row, self._dialogs(run, "validation")))
         for split in ("train", "test"):
             write_comparisons(run.folder, split, ())
         write_jsonl(run.folder / "labels.jsonl", ({name: value for name, value in label.items() if name != "vector"} for label in labels))
-        ledger.counts |= {"mix before": mix_table(labels), "mix": mix_table([label for _, label in kept])}
+        chosen = [label for _, label in kept]
+        ledger.counts |= {BEFORE: mix_table(labels), AFTER: mix_table(chosen), TALLY: mix_tally(labels, chosen)}
         ledger.write(run.folder / "ledger.json")
         run.summary |= {"dialogs": ledger.kept, "of": len(dialogs), **ledger.dropped}
         remove_chunks(run)
+
+    def _mended(self, dialogs: list[Dialog], ledger: Ledger) -> list[Dialog]:
+        mended = [self.overuse.mended(dialog) for dialog in dialogs]
+        if self.overuse.excess == "mend":
+            ledger.counts[MENDED] = sum(new is not old for new, old in zip(mended, dialogs, strict=True))
+        return mended
+
+    def _balance(self, run: StageRun, dialogs: Sequence[Dialog], labels: Sequence[Row], ledger: Ledger) -> None:
+        """Mark those of the dialogs that are left whose overused phrase is beyond its share; count the phrase before and after."""
+        if self.overuse.max_share is None:
+            return
+        left = [(label, self.overuse.overuses(dialog)) for dialog, label in zip(dialogs, labels, strict=True) if not label["why"]]
+        gone = beyond_share([over for _, over in left], [worth(label) for label, _ in left], self.overuse.max_share, stream_seed(run.seed, run.name))
+        for place in gone:
+            left[place][0]["why"] = OVERUSED
+        ledger.counts[OVERUSED_READ] = sum(map(self.overuse.overuses, dialogs))
+        ledger.counts[OVERUSED_KEPT] = sum(over for _, over in left) - len(gone)
 
     def _dialogs(self, run: StageRun, split: str) -> Iterator[Dialog]:
         named = {"": self.data} if isinstance(self.data, str) else self.data
@@ -108,7 +132,7 @@ class SelectDialogs:
 
         prepare_device()
         models = {name: load(run.input(reference)) for name in ("reward", "judge", "embedder") if (reference := getattr(self, name))}
-        return _Labeller(models, self.topics)
+        return _Labeller(models, self.topics, self.overuse)
 
     def _drop_alike(self, run: StageRun, labels: Sequence[Row]) -> None:
         """Mark those of the good dialogs that are nearly the same as a better one of their cluster."""
@@ -121,7 +145,7 @@ class SelectDialogs:
             return
         vectors = np.array([label["vector"] for label in good], np.float32)
         member = clusters(vectors, self.num_clusters or max(1, round(sqrt(len(good) / 2))), stream_seed(run.seed, run.name))
-        score = np.array([label["quality_rank"] * label["difficulty_points"] for label in good])
+        score = np.array(list(map(worth, good)))
         for label, cluster, kept in zip(good, member.tolist(), keep_unlike(vectors, member, score, self.max_cosine or 1.0), strict=True):
             label["cluster"], label["why"] = cluster, "" if kept else ALIKE
 
@@ -129,16 +153,18 @@ class SelectDialogs:
 class _Labeller:
     """The models that say what a dialog is like."""
 
-    def __init__(self, models: Mapping[str, LoadedModel], topics: tuple[str, ...]) -> None:
-        self.models, self.topics = models, topics
+    def __init__(self, models: Mapping[str, LoadedModel], topics: tuple[str, ...], overuse: OveruseConfig) -> None:
+        self.models, self.topics, self.overuse = models, topics, overuse
         self._count = next(iter(models.values())).chat_format
 
     def label(self, dialogs: Sequence[Dialog]) -> list[Row]:
-        """Return one row a dialog: reward, the judge's word, vector and sizes, each where there is a model for it; sizes alone where one cannot read it."""
-        from herdling.evals.quality import judge
+        """Return one row a dialog: reward, the judge's word, vector and sizes, each where there is a model for it; sizes alone for one that goes unread."""
+        from herdling.evals.quality import NO_TOPIC, judge
         from herdling.generate.embedding import embed_dialogs
 
-        rows: list[Row] = [{"id": dialog.id, "topic": "all", "why": "" if self._fits(dialog) else TOO_LONG, **self._sizes(dialog)} for dialog in dialogs]
+        topic = NO_TOPIC if self.topics else "all"
+        faults = [self.overuse.fault(dialog) or ("" if self._fits(dialog) else TOO_LONG) for dialog in dialogs]
+        rows: list[Row] = [{"id": dialog.id, "topic": topic, "why": fault, **self._sizes(dialog)} for dialog, fault in zip(dialogs, faults, strict=True)]
         read = [(row, dialog) for row, dialog in zip(rows, dialogs, strict=True) if not row["why"]]
         readable = [dialog for _, dialog in read]
         found: list[Row] = [{} for _ in read]
@@ -176,8 +202,13 @@ class _Labeller:
         return {"turns": sum(message.role == "user" for message in dialog.messages), "tokens": whole, "context_tokens": context}
 
 
+def worth(label: Row) -> float:
+    """Return quality x difficulty, by which the paper orders dialogs."""
+    return float(label["quality_rank"] * label["difficulty_points"])
+
+
 def mark_good(labels: Sequence[Row], top_share: float) -> None:
-    """Add to each label whether it is good and why it goes, its rank in quality (0 to 1) and its difficulty in points.
+    """Add to each label who calls it good and why it goes, its rank in quality (0 to 1) and its difficulty in points.
 
     Quality is the higher of two: the share of dialogs with no higher reward, and the judge's grades as a share of full marks, for good by either is good.
     Difficulty is the judge's grade plus the number of intentions (the paper names both and does not say how they are joined); without a judge all are alike.
@@ -193,18 +224,6 @@ def mark_good(labels: Sequence[Row], top_share: float) -> None:
         by_judge = grade is not None and grade >= 3
         unlabelled = "reward" not in label and "quality" not in label
         label["why"] = "" if by_reward or by_judge or unlabelled else NOT_GOOD
+        label["good_by"] = [name for name, good in (("reward", by_reward), ("judge", by_judge)) if good]
         label["quality_rank"] = max(ranks[label["reward"]] if "reward" in label else 0.0, (grade or 0.0) / 3) or (1.0 if unlabelled else 0.0)
         label["difficulty_points"] = float((label.get("difficulty") or 1) + label.get("intentions", 0))
-
-
-def mix_table(labels: Sequence[Row]) -> list[Row]:
-    """Return for each topic, and for all, the share of dialogs and the means of turns and tokens, in all, of context and of last answers (Llama 3, table 7)."""
-    topics = dict.fromkeys(label["topic"] for label in labels)
-    groups = {topic: [label for label in labels if label["topic"] == topic] for topic in topics}
-    rows = []
-    for topic, members in (groups | {"all": list(labels)}).items():
-        row: Row = {"topic": topic, "dialogs": len(members), "share": round(len(members) / max(1, len(labels)), 4)}
-        sums = {name: sum(label[name] for label in members) for name in ("turns", "tokens", "context_tokens")}
-        means = {name: round(total / max(1, len(members)), 1) for name, total in sums.items()}
-        rows.append({**row, **means, "answer_tokens": round((sums["tokens"] - sums["context_tokens"]) / max(1, len(members)), 1)})
-    return rows
