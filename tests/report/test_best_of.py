@@ -24,7 +24,15 @@ def curves(first: float, *, prompts: int = 40) -> dict[str, Any]:
 
 
 def stage(**results: Any) -> StageCard:
-    made = {"name": "rs", "kind": "rejection_sampling", "output": "samples", "fingerprint": "f" * 64, "seconds": 1.0, "settings": {}, "summary": {}}
+    made: dict[str, Any] = {
+        "name": "rs",
+        "kind": "rejection_sampling",
+        "output": "samples",
+        "fingerprint": "f" * 64,
+        "seconds": 1.0,
+        "settings": {},
+        "summary": {},
+    }
     return StageCard(**made, parents={}, **results)
 
 

@@ -75,8 +75,8 @@ def _charts(results: Row) -> list[SectionChart]:
     for kind, title in (("max", "Maximum of k samples, held-out prompts"), ("median", "Median of k samples, held-out prompts")):
         # Without bands: those of single temperatures say nothing of their differences, for all met the same prompts with the same luck.
         curves = [replace(_curve(label, row, kind), band=()) for label, row in zip(labels, held_out, strict=True)]
-        charts.append((title, "every temperature met the same prompts with the same luck", curves))
-    title, caption = f"Training prompts at temperature {results['temperature']:g}", "the gap between maximum and median is what there is to gain"
+        charts.append((title, "in logits; every temperature met the same prompts with the same luck", curves))
+    title, caption = f"Training prompts at temperature {results['temperature']:g}", "in logits; the gap between maximum and median is what there is to gain"
     charts.append((title, f"{caption}; bands are 95 % intervals over prompts", [_curve(kind, trained, kind) for kind in ("max", "median", "mean")]))
     return [_picture(title, caption, curves) for title, caption, curves in charts if len(trained["k"]) > 1]
 

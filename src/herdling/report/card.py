@@ -43,6 +43,8 @@ class StageCard:
     """What the best of k samples is worth (`stages.rejection_sampling`); empty for every other stage."""
     preprompts: Row = field(default_factory=dict)
     """What pre-prompts bettered (`stages.context_distillation`); empty for every other stage."""
+    ppo: Row = field(default_factory=dict)
+    """Iterations and looks at held-out prompts (`stages.ppo`); empty for every other stage."""
     judgement: Row = field(default_factory=dict)
     """What a judgement of models reports (`evals.preference.judgement`); empty for every other stage."""
 
@@ -116,6 +118,7 @@ def read_stage(artifact: Artifact) -> StageCard:
         retention=_read_json(folder / "results.json") if artifact.kind == "retention" else {},
         curves=_read_json(folder / "curves.json") if artifact.kind == "samples" else {},
         preprompts=_read_json(folder / "preprompts.json") if artifact.kind == "samples" else {},
+        ppo=_read_json(folder / "curve.json") if manifest.get("kind") == "ppo" else {},
         judgement=_read_json(folder / "results.json") if artifact.kind == "judgement" else {},
     )
 

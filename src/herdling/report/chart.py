@@ -17,6 +17,8 @@ from herdling.report.curves import CurveChart
 WIDTH, HEIGHT = 400.0, 230.0
 LEFT, RIGHT, TOP, BOTTOM = 46.0, 10.0, 10.0, 34.0
 NUM_COLOURS = 6
+LETTER = 6.6
+"""Width of a letter of a label on average, for room beside the axis."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,10 +73,11 @@ def line_chart(chart: CurveChart) -> str:
 
 def interval_chart(groups: Sequence[tuple[str, Sequence[Interval]]], title: str) -> str:
     """Draw for each group one dot with a whisker for each model, on one axis from 0 to 100 %."""
-    row, head = 15.0, 20.0
+    row, head = 15.0, 22.0
     height = 24 + sum(head + row * len(intervals) for _, intervals in groups)
     svg = _svg(height, title)
-    left, right = 100.0, WIDTH - 16
+    longest = max((len(interval.label) for _, intervals in groups for interval in intervals), default=0)
+    left, right = min(WIDTH / 2, max(100.0, 8 + LETTER * longest)), WIDTH - 16
     for percent in (0, 25, 50, 75, 100):
         x = left + (right - left) * percent / 100
         _line(svg, "grid", (x, 4), (x, height - 20))
@@ -82,7 +85,7 @@ def interval_chart(groups: Sequence[tuple[str, Sequence[Interval]]], title: str)
     y = 0.0
     for group, intervals in groups:
         y += head
-        _text(svg, group, 0, y, style="group")
+        _text(svg, group, 0, y - 3, style="group")
         for number, interval in enumerate(intervals):
             y += row
             low, middle, high = (left + (right - left) * share for share in (interval.low, interval.value, interval.high))

@@ -38,10 +38,11 @@ def stage_charts(stage: StageCard) -> list[CurveChart]:
     train = [row for row in stage.metrics if row.get("split") == "train"]
     x = "tokens" if any(row.get("tokens") for row in train) else "step"
     sources = {str(row["source"]): None for row in stage.metrics if row.get("split") == "validation" and "source" in row}
-    validation = [Curve(label=source, points=_points(_of_source(stage.metrics, source), x, "bits_per_byte")) for source in sources]
+    validation = [Curve(label=source, points=points_of(_of_source(stage.metrics, source), x, "bits_per_byte")) for source in sources]
     per = "pair" if stage.kind in ("reward", "dpo") else "token"
+    loss = "policy and value loss" if stage.kind == "ppo" else f"nats per {per}"
     charts = [
-        CurveChart(title="Training loss", x_unit=x, y_unit=f"nats per {per}", curves=[Curve(label="train", points=thinned(_points(train, x, "loss")))]),
+        CurveChart(title="Training loss", x_unit=x, y_unit=loss, curves=[Curve(label="train", points=thinned(points_of(train, x, "loss")))]),
         CurveChart(title="Validation", x_unit=x, y_unit="bits per byte", curves=validation),
         CurveChart(title="Accuracy in training", x_unit=x, y_unit="share of pairs", curves=[_train_curve(train, x, "accuracy")]),
         CurveChart(title="Speed", x_unit=x, y_unit="tokens per second", curves=[_train_curve(train, x, "tokens_per_second")], from_zero=True),
@@ -60,14 +61,14 @@ def thinned(points: Sequence[Point], most: int = MAX_POINTS) -> list[Point]:
 
 
 def _train_curve(rows: Sequence[Row], x: str, y: str) -> Curve:
-    return Curve(label=y.replace("_", " "), points=thinned(_points(rows, x, y)))
+    return Curve(label=y.replace("_", " "), points=thinned(points_of(rows, x, y)))
 
 
 def _of_source(metrics: Iterable[Row], source: str) -> list[Row]:
     return [row for row in metrics if row.get("split") == "validation" and row.get("source") == source]
 
 
-def _points(rows: Iterable[Row], x: str, y: str) -> list[Point]:
+def points_of(rows: Iterable[Row], x: str, y: str) -> list[Point]:
     """Return (x, y) of the rows that have both as finite numbers: a step that was not finite is written as null."""
     found = ((_number(row.get(x)), _number(row.get(y))) for row in rows)
     return [(a, b) for a, b in found if a is not None and b is not None]

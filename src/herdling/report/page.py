@@ -21,8 +21,10 @@ from herdling.report.chart import Interval, bar_chart, interval_chart, line_char
 from herdling.report.curves import stage_charts
 from herdling.report.judgement import judgement_section
 from herdling.report.lineage import lineage_chart, lineage_lines
+from herdling.report.ppo import ppo_section
 from herdling.report.retention import retention_section
 from herdling.report.reward import reward_section
+from herdling.report.selection import has_selection, selection_section
 from herdling.report.tables import (
     Table,
     bits_table,
@@ -68,6 +70,8 @@ def html_page(card: RunCard) -> str:
         intervals=Markup(interval_chart(intervals(card), "Questions never seen in training")) if intervals(card) else "",
         rewards=[reward_section(stage) for stage in card.stages if stage.reward],
         chosen=[samples_section(stage) for stage in card.stages if stage.curves or stage.preprompts],
+        selections=[selection_section(stage) for stage in card.stages if has_selection(stage)],
+        policies=[ppo_section(stage) for stage in card.stages if stage.ppo],
         judgements=[judgement_section(stage) for stage in card.stages if stage.judgement],
         retentions=[retention_section(stage) for stage in card.stages if stage.retention],
         curves=[(stage.name, [(chart, Markup(line_chart(chart))) for chart in stage_charts(stage)]) for stage in card.stages if stage_charts(stage)],
@@ -87,6 +91,8 @@ def markdown_page(card: RunCard) -> str:
     tables: list[Table] = [table for table in (questions_table(card), bits_table(card)) if table]
     tables += [table for stage in card.stages if stage.reward for table in reward_section(stage).named_tables]
     tables += [table for stage in card.stages if stage.curves or stage.preprompts for table in samples_section(stage).named_tables]
+    tables += [table for stage in card.stages if has_selection(stage) for table in selection_section(stage).named_tables]
+    tables += [table for stage in card.stages if stage.ppo for table in ppo_section(stage).named_tables]
     tables += [table for stage in card.stages if stage.judgement for table in judgement_section(stage).named_tables]
     tables += [table for stage in card.stages if stage.retention for table in retention_section(stage).named_tables]
     tables += [stages_table(card)]
