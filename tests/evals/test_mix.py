@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from herdling.evals.mix import mix_table, mix_tally
 
 
@@ -19,8 +21,8 @@ def test_the_mix_is_told_by_topic_by_hand() -> None:
 
 
 def test_topic_quality_and_difficulty_are_counted_before_and_after() -> None:
-    graded = {"topic": "code", "reward": 1.0, "quality": 3.0}
-    before = [
+    graded: dict[str, Any] = {"topic": "code", "reward": 1.0, "quality": 3.0}
+    before: list[dict[str, Any]] = [
         {**graded, "good_by": ["reward", "judge"], "difficulty": 3},
         {**graded, "good_by": ["reward", "judge"], "difficulty": 3},
         {**graded, "good_by": [], "difficulty": 1},
