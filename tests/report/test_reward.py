@@ -81,6 +81,16 @@ def test_a_simulated_annotator_and_a_margin_are_named(card: RunCard, stage: Stag
     assert len(reward_section(replace(plain, settings={"objective": "llama2", "margin": None})).notes) == 1
 
 
+def test_pairs_that_reward_models_judged_are_not_a_simulated_annotator_s(stage: StageCard) -> None:
+    made = ScoredComparison(pair(simulated=True, annotator="reward model", metadata={"sides_known": False}), (1.0, 0.0), "best of K")
+    person = ScoredComparison(pair(metadata={"sides_known": False}), (1.0, 0.0), "best of K")
+    settings = {"objective": "llama3"}
+    notes = reward_section(replace(stage, settings=settings, reward=report_card([made, made]))).notes
+    assert [note.split(":")[0] for note in notes] == ["All 2 test comparisons were judged by the reward models that chose among samples"]
+    notes = reward_section(replace(stage, settings=settings, reward=report_card([made, person]))).notes
+    assert notes[0].startswith("1 of the 2 test comparisons were judged by the reward models")
+
+
 def test_a_model_of_one_plain_set_shows_only_what_is_known(stage: StageCard) -> None:
     one = ScoredComparison(pair(metadata={"sides_known": False}), (1.0, 0.0), "hh")
     section = reward_section(replace(stage, reward=report_card([one]), ledger={}))

@@ -29,7 +29,7 @@ from herdling.starter.taste import (
     rating_of,
 )
 from herdling.starter.wishes import WISHES
-from herdling.types import Campaign, Comparison, Completion, Dialog, Message, Question
+from herdling.types import Campaign, Comparison, Completion, Dialog, Message, Question, Role
 
 NOISE = AnnotatorConfig(temperature=0.8, thresholds=(0.5, 1.5, 2.5))
 
@@ -107,6 +107,13 @@ def test_every_training_answer_of_the_world_is_correct_in_its_own_eyes() -> None
         for one in asked:
             found = parts(one, one.accepted[0])
             assert (found["correct"], found["format"], found["safe"]) == (1, 1, 1), one
+
+
+def test_turns_are_those_of_the_user_whatever_stands_before_or_between() -> None:
+    roles: tuple[Role, ...] = ("system", "user", "assistant", "user", "assistant", "tool", "assistant", "user", "assistant")
+    dialog = Dialog(id="d", messages=tuple(Message(role=role, content=f"{role} {place}") for place, role in enumerate(roles)))
+    assert [question.id for question in questions_of(dialog)] == ["d/1", "d/2", "d/3"]
+    assert [question.accepted for question in questions_of(dialog)] == [("assistant 2",), ("assistant 4",), ("assistant 8",)]
 
 
 def test_choice_follows_bradley_and_terry() -> None:

@@ -17,6 +17,8 @@ from herdling.types import Campaign, Comparison, Completion, Rating, Sampling, S
 
 RATINGS: tuple[str, ...] = get_args(Rating)
 CAMPAIGNS: tuple[str, ...] = get_args(Campaign)
+REWARD_MODEL = "reward model"
+"""The annotator of a comparison that reward models judged: no person, and no simulated person."""
 UNLABELLED = {"safety_labels": "not asked"}
 """Metadata of a comparison judged for safety by people who were not asked whether each response is safe (Anthropic Harmless); else a label is missing."""
 

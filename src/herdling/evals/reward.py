@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
-from herdling.base.comparison_records import RATINGS
+from herdling.base.comparison_records import RATINGS, REWARD_MODEL
 from herdling.base.errors import DataError
 from herdling.base.intervals import paired_lead, wilson
 from herdling.evals.calibration import calibration, distribution, sigmoid
@@ -102,7 +102,8 @@ def card(scored: Sequence[ScoredComparison]) -> Row:
         "safety": safety(scored),
         "edits": edits(scored),
         "limit": limit(scored),
-        "simulated": sum(one.comparison.simulated for one in scored),
+        "simulated": sum(one.comparison.simulated and one.comparison.annotator != REWARD_MODEL for one in scored),
+        "judged_by_models": sum(one.comparison.simulated and one.comparison.annotator == REWARD_MODEL for one in scored),
     }
     return {name: part for name, part in parts.items() if part is not None and part != {}}
 

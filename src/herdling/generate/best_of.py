@@ -11,14 +11,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from herdling.base.comparison_records import REWARD_MODEL
 from herdling.base.errors import FormatError, LineageError
 from herdling.generate.gated_reward import Reward
 from herdling.generate.generator import Generator
 from herdling.tokenizer.chat_format import ChatFormat
 from herdling.types import Comparison, Completion, Dialog, Sampling, StopReason
 
-JUDGE = "reward model"
-"""What pairs are signed with: a model judged them, no person and no simulated person."""
 NEVER_ENDED: dict[StopReason, str] = {
     "context_full": "cut by the context limit",
     "max_tokens": "cut by max_tokens",
@@ -132,7 +131,7 @@ def pair(prompt: Dialog, chosen: Judged, rejected: Judged, *, round: str, metada
         dialog=prompt,
         responses=(chosen.completion, rejected.completion),
         ranking=(0, 1),
-        annotator=JUDGE,
+        annotator=REWARD_MODEL,
         simulated=True,
         round=round,
         metadata={"rewards": rewards, "sides_known": False, **metadata},

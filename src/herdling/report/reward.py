@@ -17,6 +17,8 @@ from herdling.report.section import SectionChart, StageSection
 from herdling.report.tables import Table, words
 
 BY = {"by_rating": "How much better the chosen one is", "by_turn": "Turn of the dialogue", "by_length": "Length of the chosen response beside the rejected one"}
+SIMULATED = "a simulated annotator, a program with stated noise"
+MODELS = "the reward models that chose among samples: agreement with them is measured, not with a taste"
 BY_LENGTH_ALONE = "by length alone"
 ACCURACY_NOTE = (
     "Accuracy: how often the preferred response has the higher score, with its 95 % interval. By length alone: the better of always taking the longer"
@@ -34,11 +36,11 @@ def reward_section(stage: StageCard) -> StageSection:
 
 
 def _notes(stage: StageCard, whole: Row) -> tuple[str, ...]:
-    notes = []
-    total, simulated = whole["accuracy"]["total"], whole.get("simulated", 0)
-    if simulated:
-        who = "All" if simulated == total else f"{simulated:,} of the"
-        notes.append(f"{who} {total:,} test comparisons were judged by a simulated annotator, a program with stated noise; no person judged these.")
+    notes, total = [], whole["accuracy"]["total"]
+    for judged, judge in ((whole.get("simulated", 0), SIMULATED), (whole.get("judged_by_models", 0), MODELS)):
+        if judged:
+            who = "All" if judged == total else f"{judged:,} of the"
+            notes.append(f"{who} {total:,} test comparisons were judged by {judge}; no person judged these.")
     margin = stage.settings.get("margin")
     if margin not in ("none",) and stage.settings.get("objective", "llama2") == "llama2":
         notes.append("Trained with a margin: differences of scores are larger than the preferences bear out, so sigmoid(difference) is not a probability.")

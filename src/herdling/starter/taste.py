@@ -59,10 +59,12 @@ class Judgement(NamedTuple):
 
 
 def questions_of(dialog: Dialog) -> Iterator[Question]:
-    """Yield each turn of a dialog as a question: what was said before it, and the given answer as the accepted one."""
+    """Yield each turn of a dialog as a question: what was said before it, and the given answer as the accepted one. Its id ends with the user's turn."""
+    turn = 0
     for index, message in enumerate(dialog.messages):
+        turn += message.role == "user"
         if message.role == "assistant" and index and dialog.messages[index - 1].role == "user":
-            asked = Dialog(id=f"{dialog.id}/{index // 2 + 1}", messages=dialog.messages[:index], tools=dialog.tools)
+            asked = Dialog(id=f"{dialog.id}/{turn}", messages=dialog.messages[:index], tools=dialog.tools)
             yield Question(id=asked.id, group="adversarial" if message.content == HARMFUL_ANSWER else "harmless", dialog=asked, accepted=(message.content,))
 
 
