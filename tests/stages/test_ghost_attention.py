@@ -116,6 +116,25 @@ def test_all_answers_can_be_sampled_so_that_the_dialog_keeps_to_the_instruction_
         assert one.supervised == "last"
 
 
+def test_a_dialog_ends_before_its_first_answer_that_breaks_the_instruction_and_its_answers_can_all_be_learned(tmp_path: Path, obedient: Path) -> None:
+    settings: dict[str, Any] = {"turns": [4, 4], "temperature": 2.0}
+    made = ghost(obedient, tmp_path / "all", answers="all", learned="all", **settings)
+    lengths = {len(one.messages) // 2 for one in made}
+    assert lengths <= {2, 3, 4}
+    assert lengths & {2, 3}
+    for one in made:
+        assert one.supervised == "all"
+        assert all(message.content.endswith(told(one)) for message in one.messages[1::2])
+    ledger = ledger_of(tmp_path / "all")
+    everything = [*made, *dialogs(tmp_path / "all", "validation")]
+    assert ledger["counts"]["dialogs cut before an answer that could not be taken"] == sum(len(one.messages) < 8 for one in everything)
+
+
+def test_answers_that_were_not_sampled_cannot_be_learned() -> None:
+    with pytest.raises(SettingsError, match='Set answers = "all" too'):
+        decode(GhostAttention, {**SETTINGS, "learned": "all"}, "stages.ghost_attention")
+
+
 def test_dialogs_of_several_turns_are_taken_as_they_are_where_no_number_of_turns_is_asked_for(tmp_path: Path, obedient: Path) -> None:
     given = {tuple(message.content for message in one.messages[:-1]) for one in dialogs(obedient / "data", "train") if len(one.messages) > 2}
     made = ghost(obedient, tmp_path / "out", turns=None)

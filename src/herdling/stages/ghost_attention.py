@@ -1,8 +1,8 @@
 """The stage ghost_attention: dialogs that teach a model to keep to an instruction which was given once, in the first message.
 
-Reads a chat model and the dialogs of a data artifact; writes `dialogs/train.jsonl` and `dialogs/validation.jsonl` (for a stage of kind sft: the last answer
-alone is to be learned), `constraints.jsonl` (what may be asked, and what was kept out of training), `ledger.json` and `samples.jsonl`. Costs `num_samples`
-answers a dialog. A stage that was killed goes on after the last whole chunk, to the same bytes.
+Reads a chat model and the dialogs of a data artifact; writes `dialogs/train.jsonl` and `dialogs/validation.jsonl` (for a stage of kind sft, with a note which
+answers are to be learned), `constraints.jsonl` (what may be asked, and what was kept out of training), `ledger.json` and `samples.jsonl`. Costs `num_samples`
+answers a dialog, or a turn. A stage that was killed goes on after the last whole chunk, to the same bytes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from herdling.stages.collect import CUT
 from herdling.stages.registry import DataInput, ModelInput, StageRun, stage
 from herdling.stages.rewards import RewardsConfig, load_rewards
 from herdling.stages.sft import dialogs_of
-from herdling.types import Completion, Dialog, Message, Sampling
+from herdling.types import Completion, Dialog, Message, Sampling, Supervised
 
 if TYPE_CHECKING:
     from herdling.generate.gated_reward import RewardModels
@@ -59,7 +59,10 @@ class GhostAttention:
     """Share of the instructions that are cut down to labels, such as `Figure: Napoleon.` (section 3.3: half of the time)."""
     answers: Literal["last", "all"] = "last"
     """Which answers are sampled. `last`: the earlier ones stay as they are in the data (section 3.3). `all`: each in turn, so that what stands before the last
-    answer keeps to the instruction, as it will in use; what is learned is the last answer all the same."""
+    answer keeps to the instruction, as it will in use; a dialog ends before its first answer that does not, if two turns are left."""
+    learned: Literal["last", "all"] = "last"
+    """Which answers are learned. `last`: the earlier ones do not agree with it (section 3.3). `all`: every one, where every one was sampled (`answers`):
+    as many lessons as turns, for the price of the same tokens."""
     turns: tuple[int, int] | None = None
     """Join dialogs until they have a number of turns drawn from here, both ends included. Unset: those that have several turns, as they are."""
     without: str | None = None
@@ -78,6 +81,8 @@ class GhostAttention:
     def __post_init__(self) -> None:
         if self.turns and not 1 <= self.turns[0] <= self.turns[1]:
             raise SettingsError(f"ghost_attention.turns: found {list(self.turns)}, expected two whole numbers from 1 on, the smaller first")
+        if self.learned == "all" and self.answers == "last":
+            raise SettingsError('ghost_attention.learned: found "all", but answers that were not sampled never saw the instruction. Set answers = "all" too')
 
     def run(self, run: StageRun) -> None:
         """Name the constraints, sample with the instruction in every message, keep it in the first."""
@@ -168,27 +173,35 @@ class _Sampler:
     def rows(self, tasks: Sequence[_Task]) -> list[dict[str, Any]]:
         """Sample the answers of some dialogs, turn by turn, and return what came of each as plain data."""
         alive = {task.name: task.dialog for task in tasks}
-        dropped: dict[str, tuple[str, str]] = {}
+        going, dropped, cut = set(alive), dict[str, tuple[str, str]](), set[str]()
         rounds = [[(task, task.turns) for task in tasks]]
         if self.settings.answers == "all":
             rounds = [[(task, turn) for task in tasks if turn <= task.turns] for turn in range(1, max(task.turns for task in tasks) + 1)]
         for asked in rounds:
-            here = [(task, turn) for task, turn in asked if task.name in alive]
+            here = [(task, turn) for task, turn in asked if task.name in going]
             prompts = [every_turn(alive[task.name], task.instruction, turn) for task, turn in here]
             for (task, turn), answer in zip(here, self._answers(here, prompts), strict=True):
-                if isinstance(answer, str):
-                    dropped[task.name] = answer, f"{task.name}: {task.instruction.text} (turn {turn})"
-                    del alive[task.name]
-                else:
+                if not isinstance(answer, str):
                     alive[task.name] = with_answer(alive[task.name], turn, answer)
+                    continue
+                going.remove(task.name)
+                if self.settings.answers == "all" and turn > 2:
+                    alive[task.name] = replace(alive[task.name], messages=alive[task.name].messages[: 2 * turn - 2])
+                    cut.add(task.name)
+                else:
+                    dropped[task.name] = answer, f"{task.name}: {task.instruction.text} (turn {turn})"
         return [
             {
                 "values": [one.value for one in task.instruction.constraints],
                 "dropped": dropped.get(task.name),
-                "dialog": dialog_to_row(first_turn_only(replace(alive[task.name], id=task.name), task.instruction)) if task.name in alive else None,
+                "cut": task.name in cut,
+                "dialog": None if task.name in dropped else self._row(task, alive[task.name]),
             }
             for task in tasks
         ]
+
+    def _row(self, task: _Task, dialog: Dialog) -> dict[str, Any]:
+        return dialog_to_row(first_turn_only(replace(dialog, id=task.name), task.instruction, self.settings.learned))
 
     def _answers(self, asked: Sequence[tuple[_Task, int]], prompts: Sequence[Dialog]) -> list[Message | str]:
         """Return for each prompt the best answer that keeps to the instruction, or why there is none."""
@@ -224,9 +237,9 @@ def every_turn(dialog: Dialog, instruction: Instruction, turn: int) -> Dialog:
     return replace(dialog, messages=tuple(_told(message, instruction) if message.role == "user" else message for message in messages))
 
 
-def first_turn_only(dialog: Dialog, instruction: Instruction) -> Dialog:
-    """Return a dialog with the instruction in its first message, its last answer alone to be learned: what is trained on."""
-    return replace(dialog, messages=(_told(dialog.messages[0], instruction), *dialog.messages[1:]), supervised="last")
+def first_turn_only(dialog: Dialog, instruction: Instruction, learned: Supervised = "last") -> Dialog:
+    """Return a dialog with the instruction in its first message, its last answer alone (or every one) to be learned: what is trained on."""
+    return replace(dialog, messages=(_told(dialog.messages[0], instruction), *dialog.messages[1:]), supervised=learned)
 
 
 def with_answer(dialog: Dialog, turn: int, answer: Message) -> Dialog:
@@ -250,6 +263,7 @@ def _counted(row: dict[str, Any], ledger: Ledger) -> Dialog | None:
     if row["dialog"] is None:
         ledger.drop(*row["dropped"])
         return None
+    ledger.count("dialogs cut before an answer that could not be taken", row["cut"])
     return dialog_from_row(row["dialog"], "chunk")
 
 
