@@ -10,7 +10,7 @@ What is set aside, and why, stands in the ledger; no comparison is ever cut. Two
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -61,24 +61,13 @@ def encode_comparisons(
     Raises:
         FormatError: the exported chat template would write a dialog otherwise than we train it; checked once for each shape of dialog.
     """
-    from herdling.tokenizer.chat_format import shape_of
 
-    shapes: set[object] = set()
+    def used_of(comparison: Comparison) -> Sequence[int]:
+        return comparison.ranking if objective == "llama3" else (comparison.judged[0], comparison.judged[-1])
+
     kept = []
-    for comparison in comparisons:
-        ledger.read()
-        reason = fault(comparison) or _fault_for(comparison, objective)
-        if reason:
-            name, _, found = reason.partition(": ")
-            ledger.drop(name, f"{comparison.id}: {found or name}")
-            continue
-        used = comparison.ranking if objective == "llama3" else (comparison.judged[0], comparison.judged[-1])
-        encoded = encode_responses(comparison, used, chat_format, context, ledger)
-        if encoded is None:
-            continue
-        if (shape := shape_of(dialog := answered(comparison, used[0]))) not in shapes:
-            chat_format.verify(dialog)  # our ids are those of the exported template, or nothing is trained
-            shapes.add(shape)
+    sound = encode_sound(comparisons, chat_format, ledger, context=context, fault_for=lambda one: _fault_for(one, objective), used_of=used_of)
+    for comparison, used, encoded in sound:
         safe = tuple(-1 if comparison.safe is None else int(comparison.safe[index]) for index in used)
         margin = margins.get(comparison.rating, 0.0) if comparison.rating is not None and objective == "llama2" else 0.0
         kept.append(RankedResponses(shared=share_prompt(encoded), ranks=tuple(range(1, len(used) + 1)), margin=margin, safe=safe))
@@ -86,13 +75,46 @@ def encode_comparisons(
     return kept
 
 
+def encode_sound(
+    comparisons: Iterable[Comparison],
+    chat_format: ChatFormat,
+    ledger: Ledger,
+    *,
+    context: int,
+    fault_for: Callable[[Comparison], str],
+    used_of: Callable[[Comparison], Sequence[int]],
+) -> Iterator[tuple[Comparison, Sequence[int], list[EncodedDialog]]]:
+    """Yield the comparisons that can be trained on, each with the places of the responses that are used and the encoded dialogs that end with them.
+
+    The others go to the ledger by name: what is wrong with any comparison, what `fault_for` says of this one (`name` or `name: found`), what cannot be encoded.
+
+    Raises:
+        FormatError: the exported chat template would write a dialog otherwise than we train it; checked once for each shape of dialog.
+    """
+    from herdling.tokenizer.chat_format import shape_of
+
+    shapes: set[object] = set()
+    for comparison in comparisons:
+        ledger.read()
+        reason = fault(comparison) or (CUT_BY_CONTEXT if is_cut(comparison) else "") or fault_for(comparison)
+        if reason:
+            name, _, found = reason.partition(": ")
+            ledger.drop(name, f"{comparison.id}: {found or name}")
+            continue
+        used = used_of(comparison)
+        encoded = encode_responses(comparison, used, chat_format, context, ledger)
+        if encoded is None:
+            continue
+        if (shape := shape_of(dialog := answered(comparison, used[0]))) not in shapes:
+            chat_format.verify(dialog)  # our ids are those of the exported template, or nothing is trained
+            shapes.add(shape)
+        yield comparison, used, encoded
+
+
 def _fault_for(comparison: Comparison, objective: ObjectiveName) -> str:
     """Return why this way of training cannot use a sound comparison, or an empty string."""
-    if is_cut(comparison):
-        return CUT_BY_CONTEXT
-    if objective == "llama3" and comparison.rating is not None and comparison.rating not in LLAMA3_RATINGS:
-        return NOT_CLEAR
-    return ""
+    is_clear = objective == "llama2" or comparison.rating is None or comparison.rating in LLAMA3_RATINGS
+    return "" if is_clear else NOT_CLEAR
 
 
 def is_cut(comparison: Comparison) -> bool:

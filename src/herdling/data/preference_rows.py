@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from herdling.base.comparison_records import fault
 from herdling.base.ledger import Ledger
-from herdling.data.comparison_rows import CUT_BY_CONTEXT, LLAMA3_RATINGS, answered, encode_responses, is_cut, share_prompt
+from herdling.data.comparison_rows import LLAMA3_RATINGS, encode_sound, share_prompt
 from herdling.data.shared_rows import SharedPrompt, lay_out
 from herdling.types import Batch, Comparison, PreferenceBatch, Rating, StopReason
 
@@ -90,25 +89,15 @@ def encode_preferences(
     Raises:
         FormatError: the exported chat template would write a dialog otherwise than we train it; checked once for each shape of dialog.
     """
-    from herdling.tokenizer.chat_format import shape_of
 
-    shapes: set[object] = set()
+    def fault_for(comparison: Comparison) -> str:
+        return "" if comparison.rating in (None, *ratings) else f"{NOT_ASKED}: {comparison.rating}"
+
+    def used_of(comparison: Comparison) -> Sequence[int]:
+        return comparison.ranking if pairing == "all" else (comparison.ranking[0], comparison.ranking[-1])
+
     kept = []
-    for comparison in comparisons:
-        ledger.read()
-        reason = fault(comparison) or (CUT_BY_CONTEXT if is_cut(comparison) else "")
-        reason = reason or (NOT_ASKED if comparison.rating not in (None, *ratings) else "")
-        if reason:
-            name, _, found = reason.partition(": ")
-            ledger.drop(name, f"{comparison.id}: {found or comparison.rating}")
-            continue
-        used = comparison.ranking if pairing == "all" else (comparison.ranking[0], comparison.ranking[-1])
-        encoded = encode_responses(comparison, used, chat_format, context, ledger)
-        if encoded is None:
-            continue
-        if (shape := shape_of(dialog := answered(comparison, used[0]))) not in shapes:
-            chat_format.verify(dialog)  # our ids are those of the exported template, or nothing is trained
-            shapes.add(shape)
+    for comparison, used, encoded in encode_sound(comparisons, chat_format, ledger, context=context, fault_for=fault_for, used_of=used_of):
         ended = [comparison.responses[index].stop_reason in ENDED for index in used]
         kept.append(_preferred(encoded, ended, formatting))
         _count(ledger, kept[-1], comparison, ended)
