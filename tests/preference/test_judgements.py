@@ -13,17 +13,6 @@ from herdling.types import Rating
 from tests.preference.desk import LEFT, Desk
 
 
-def refused(desk: Desk, reason: str, judgement: Judgement, **campaign: Any) -> None:
-    """Hold a judgement that must be refused for this reason, storing nothing and leaving the task held."""
-    held = desk.next(desk.campaign(prompts=1, **campaign), desk.ann)
-    with pytest.raises(Refused) as caught:
-        desk.judge(held, desk.ann, judgement)
-    assert caught.value.reason == reason
-    assert desk.count("SELECT count(*) FROM judgements") == 0
-    assert desk.count("SELECT count(*) FROM submissions") == 0
-    assert desk.store.tasks.heartbeat(held.task, desk.ann, held.lease) > desk.clock.now
-
-
 def test_a_submission_sent_again_returns_its_first_result_and_is_stored_once(desk: Desk) -> None:
     held = desk.next(desk.campaign(prompts=1), desk.ann)
     results = [desk.judge(held, desk.ann) for _ in range(3)]
@@ -36,32 +25,33 @@ def test_a_submission_sent_again_returns_its_first_result_and_is_stored_once(des
         desk.judge(held, desk.ann, replace(LEFT, side="right"))
 
 
-def test_a_rating_outside_the_scale_is_refused(desk: Desk) -> None:
-    refused(desk, "rating outside the scale", Judgement(side="left", rating=cast(Rating, "splendid")))
+SAFE = {"name": "safe", "kind": "safety"}
 
 
-def test_an_unknown_side_is_refused(desk: Desk) -> None:
-    refused(desk, "unknown side", Judgement(side=cast(Side, "middle"), rating="better"))
-
-
-def test_a_safety_campaign_needs_its_label(desk: Desk) -> None:
-    refused(desk, "safety label missing", LEFT, name="safe", kind="safety")
-
-
-def test_an_edit_in_a_safety_campaign_needs_its_own_label(desk: Desk) -> None:
-    refused(desk, "safety label missing", replace(LEFT, safety="both safe", edit="better"), name="safe", kind="safety", style="llama3")
-
-
-def test_a_helpfulness_campaign_takes_no_safety_label(desk: Desk) -> None:
-    refused(desk, "safety label out of place", replace(LEFT, safety="both safe"))
-
-
-def test_an_edit_belongs_to_campaigns_of_style_llama3(desk: Desk) -> None:
-    refused(desk, "edit out of place", replace(LEFT, edit="better"))
-
-
-def test_an_empty_edit_is_refused(desk: Desk) -> None:
-    refused(desk, "empty response", replace(LEFT, edit="  "), style="llama3")
+@pytest.mark.parametrize(
+    ("judgement", "campaign", "reason"),
+    [
+        pytest.param(Judgement(side="left", rating=cast(Rating, "splendid")), {}, "rating outside the scale", id="a rating outside the scale"),
+        pytest.param(Judgement(side=cast(Side, "middle"), rating="better"), {}, "unknown side", id="an unknown side"),
+        pytest.param(LEFT, SAFE, "safety label missing", id="a safety campaign needs its label"),
+        pytest.param(
+            replace(LEFT, safety="both safe", edit="better"), {**SAFE, "style": "llama3"}, "safety label missing", id="an edit there needs its own label"
+        ),
+        pytest.param(replace(LEFT, safety="both safe"), {}, "safety label out of place", id="a helpfulness campaign takes no safety label"),
+        pytest.param(replace(LEFT, edit="better"), {}, "edit out of place", id="an edit belongs to campaigns of style llama3"),
+        pytest.param(replace(LEFT, edit="  "), {"style": "llama3"}, "empty response", id="an empty edit"),
+    ],
+)
+def test_a_judgement_that_cannot_be_is_refused_by_name_stores_nothing_and_leaves_the_task_held(
+    desk: Desk, judgement: Judgement, campaign: dict[str, Any], reason: str
+) -> None:
+    held = desk.next(desk.campaign(prompts=1, **campaign), desk.ann)
+    with pytest.raises(Refused) as caught:
+        desk.judge(held, desk.ann, judgement)
+    assert caught.value.reason == reason
+    assert desk.count("SELECT count(*) FROM judgements") == 0
+    assert desk.count("SELECT count(*) FROM submissions") == 0
+    assert desk.store.tasks.heartbeat(held.task, desk.ann, held.lease) > desk.clock.now
 
 
 def test_an_edit_that_equals_the_chosen_response_changes_nothing_and_is_refused(desk: Desk) -> None:
