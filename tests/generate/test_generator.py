@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from herdling.base.errors import LineageError, ModelError
+from herdling.base.decode import decode
+from herdling.base.errors import LineageError, ModelError, SettingsError
 from herdling.checkpoint.huggingface import save_model
 from herdling.generate.fingerprint import model_fingerprint
-from herdling.generate.generator import LazyModel, open_generator
+from herdling.generate.generator import LazyModel, ServerConfig, open_generator
 from herdling.tokenizer.chat_format import chat_format
 from herdling.types import Dialog, Message, Sampling
 from tests.generate.toy_model import toy_model, toy_tokenizer
@@ -56,6 +57,32 @@ def test_a_place_without_a_model_is_refused_before_anything_is_asked(tmp_path: P
 def test_an_address_is_a_server() -> None:
     with served(ToyServer().app) as address:
         assert open_generator("far", f"{address}/v1").chat_batch([ASKED], Sampling())[0].message.content == "WHICH MODULE HAS COUNTER?"
+
+
+def test_the_key_of_a_server_stands_in_the_environment_and_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = ToyServer()
+    with served(server.app) as address:
+        config = decode(ServerConfig, {"url": f"{address}/v1", "api_key_env": "TOY_KEY"}, "sampler")
+        monkeypatch.delenv("TOY_KEY", raising=False)
+        with pytest.raises(SettingsError, match=r"the environment has no TOY_KEY\. Set it: export TOY_KEY="):
+            config.open("far")
+        monkeypatch.setenv("TOY_KEY", "secret")
+        config.open("far").chat_batch([ASKED], Sampling())
+    assert {headers["authorization"] for headers in server.headers} == {"Bearer secret"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"url": "127.0.0.1:8000"}, "expected the address of a server"),
+        ({"url": "http://a/v1", "api_key_env": "sk-1234"}, "is no name of an environment variable"),
+        ({"url": "http://a/v1", "timeout_seconds": 0}, "greater than 0"),
+    ],
+)
+def test_a_server_that_cannot_be_is_refused_and_a_key_is_never_repeated(settings: dict[str, object], said: str) -> None:
+    with pytest.raises(SettingsError, match=said) as caught:
+        decode(ServerConfig, settings, "sampler")
+    assert "1234" not in str(caught.value)
 
 
 def test_naming_a_model_costs_no_torch(tmp_path: Path) -> None:

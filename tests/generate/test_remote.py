@@ -3,7 +3,6 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 
-import httpx
 import pytest
 from starlette.responses import JSONResponse
 
@@ -59,6 +58,41 @@ def test_many_dialogs_keep_their_order_and_their_own_sampling(address: str) -> N
     completions = model(address).chat_batch([asked(f"n{number}") for number in range(20)], samplings)
     assert [completion.message.content for completion in completions] == [f"N{number}" for number in range(20)]
     assert [completion.sampling for completion in completions] == samplings
+
+
+def test_samples_of_one_dialog_are_one_request_and_those_of_others_are_not(server: ToyServer, address: str) -> None:
+    dialogs = [asked("a")] * 3 + [asked("b")] * 2 + [asked("a")]
+    samplings = [Sampling(temperature=1.0, seed=seed) for seed in range(5)] + [Sampling(temperature=0.5, seed=5)]
+    completions = model(address).chat_batch(dialogs, samplings)
+    assert [completion.message.content for completion in completions] == ["A", "A", "A", "B", "B", "A"]
+    bodies = sorted((body["messages"][-1]["content"], body["seed"], body.get("n")) for body in server.requests)
+    assert bodies == [("a", 0, 3), ("a", 5, None), ("b", 3, 2)]
+    assert [completion.sampling and completion.sampling.seed for completion in completions] == [0, 0, 0, 3, 3, 5]  # the seed that was sent
+
+
+def test_greedy_answers_are_asked_one_by_one(server: ToyServer, address: str) -> None:
+    model(address).chat_batch([asked("a")] * 2, Sampling(temperature=0.0))
+    assert [body.get("n") for body in server.requests] == [None, None]
+
+
+def test_a_server_that_gives_fewer_samples_is_asked_for_the_others(server: ToyServer, address: str) -> None:
+    server.most_choices = 2
+    completions = model(address).chat_batch([asked("a")] * 5, [Sampling(temperature=1.0, seed=seed) for seed in range(5)])
+    assert len(completions) == 5
+    assert [(body["seed"], body.get("n")) for body in server.requests] == [(0, 5), (2, 3), (4, None)]
+
+
+@pytest.mark.parametrize("told", [{"metadata": {"weight_version": "7"}}, {"system_fingerprint": "fp_7"}])
+def test_what_a_server_says_of_its_weights_tags_every_answer(server: ToyServer, address: str, told: dict[str, object]) -> None:
+    far = model(address)
+    plain = far.chat_batch([asked()], Sampling())[0]
+    server.told = told
+    first, again = (far.chat_batch([asked()], Sampling())[0] for _ in range(2))
+    server.told = {"metadata": {"weight_version": "8"}, "system_fingerprint": "fp_8"}
+    other = far.chat_batch([asked()], Sampling())[0]
+    assert plain.model_fingerprint == far.fingerprint
+    assert first.model_fingerprint == again.model_fingerprint
+    assert len({plain.model_fingerprint, first.model_fingerprint, other.model_fingerprint}) == 3
 
 
 def test_a_cut_answer_says_so_and_an_empty_one_is_empty(server: ToyServer, address: str) -> None:
@@ -144,7 +178,7 @@ def test_a_server_that_never_answers_is_given_up() -> None:
         silent.bind(("127.0.0.1", 0))
         silent.listen(8)
         with pytest.raises(RemoteError, match="did not answer in time"):
-            connect("slow", f"http://127.0.0.1:{silent.getsockname()[1]}/v1", sleep=lambda _: None, timeout=httpx.Timeout(0.1))
+            connect("slow", f"http://127.0.0.1:{silent.getsockname()[1]}/v1", sleep=lambda _: None, timeout_seconds=0.1)
 
 
 def test_no_key_is_needed_and_a_given_one_is_sent(server: ToyServer, address: str) -> None:

@@ -41,6 +41,10 @@ class ToyServer:
         self.failures: list[Response] = []
         self.content: Any = None
         self.finish_reason = "stop"
+        self.most_choices = 100
+        """A server that knows no `n` gives one."""
+        self.told: dict[str, Any] = {}
+        """What each answer says beside its choices."""
         self.app = Starlette(routes=[Route("/v1/models", self.list_models), Route("/v1/chat/completions", self.chat, methods=["POST"])])
 
     async def list_models(self, request: Request) -> Response:
@@ -56,8 +60,9 @@ class ToyServer:
         if self.failures:
             return self.failures.pop(0)
         content = body["messages"][-1]["content"].upper() if self.content is None else self.content
-        choice = {"index": 0, "message": {"role": "assistant", "content": content}, "finish_reason": self.finish_reason}
-        return JSONResponse({"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": body["model"], "choices": [choice]})
+        choice = {"message": {"role": "assistant", "content": content}, "finish_reason": self.finish_reason}
+        choices = [{"index": index, **choice} for index in range(min(self.most_choices, body.get("n", 1)))]
+        return JSONResponse({"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": body["model"], "choices": choices, **self.told})
 
 
 def refusal(status: int, message: str = "not now", **headers: str) -> Response:

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 import torch
+from starlette.responses import JSONResponse
 
 import herdling
 from herdling.base.artifact import file_digests
 from herdling.base.decode import decode
-from herdling.base.errors import DataError, LineageError, SettingsError
+from herdling.base.errors import DataError, LineageError, RemoteError, SettingsError
 from herdling.base.records import dialog_to_row, read_jsonl, write_jsonl
 from herdling.checkpoint.huggingface import save_model
 from herdling.model.config import LlamaConfig
@@ -22,6 +23,8 @@ from herdling.stages.ppo import Ppo
 from herdling.tokenizer.chat_format import chat_format
 from herdling.types import Dialog, Message
 from tests.data.toy_comparisons import toy_format
+from tests.generate.toy_policy_server import ToyPolicyServer
+from tests.generate.toy_server import served
 from tests.killing import run_killed
 from tests.stages.toy_training import LOOP, MODEL, stage_run
 
@@ -109,6 +112,24 @@ def test_the_reward_of_held_out_prompts_rises_and_the_best_policy_comes_out(tmp_
     assert model.can_chat
     assert not (tmp_path / "ppo" / "ppo").exists()
     assert len(list(read_jsonl(tmp_path / "ppo" / "samples.jsonl"))) == 4
+
+
+def test_a_server_samples_by_the_weights_of_each_iteration_and_one_that_died_is_come_back_to(tmp_path: Path, inputs: Path) -> None:
+    toy = ToyPolicyServer()
+    with served(toy.app) as address:
+        sampler = {"server": {"url": address}, "weights": str(tmp_path / "weights")}
+        summary = run_ppo(inputs, tmp_path / "straight", iterations=4, sampler=sampler)
+        looks = json.loads((tmp_path / "straight" / "curve.json").read_text())
+        assert max(row["drift"] for row in looks["iterations"]) < 1e-5  # of other weights it would be far off
+        assert len(set(toy.loaded)) == len(toy.loaded) == 5  # each iteration's, and the last look's
+        assert summary["iterations"] == 4
+        toy.failures = [JSONResponse([{}] * 8), JSONResponse([{}] * 16)]
+        with pytest.raises(RemoteError, match="which PPO needs"):
+            run_ppo(inputs, tmp_path / "died", iterations=4, sampler=sampler)
+        toy.failures = []
+        run_ppo(inputs, tmp_path / "died", iterations=4, sampler=sampler)
+    assert digests(tmp_path / "died") == digests(tmp_path / "straight")
+    assert list((tmp_path / "weights").iterdir()) == []
 
 
 def test_killed_at_random_points_it_leaves_the_same_files_bit_by_bit(tmp_path: Path, inputs: Path) -> None:

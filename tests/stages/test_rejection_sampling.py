@@ -249,14 +249,14 @@ class Served(ToyServer):
 def test_a_server_can_be_the_sampler_and_one_with_other_weights_is_refused(tmp_path: Path, chat_inputs: Path) -> None:
     server = Served()
     with served(server.app) as address:
-        rejection_sampling(chat_inputs, tmp_path / "out", sampler=f"{address}/v1", num_samples=2, temperatures=[1.0], max_held_out=2, max_prompts=4)
+        rejection_sampling(chat_inputs, tmp_path / "out", sampler={"url": f"{address}/v1"}, num_samples=2, temperatures=[1.0], max_held_out=2, max_prompts=4)
         assert {len(body["messages"]) % 2 for body in server.requests} == {1}
-        assert len(server.requests) == 2 * 6
+        assert [body["n"] for body in server.requests] == [2] * 6  # all samples of a prompt in one request
         assert {said(one) for one in dialogs_of(tmp_path / "out", "train")} <= {body["messages"][-1]["content"].upper() for body in server.requests}
         fingerprints = {row["model_fingerprint"] for row in rows(tmp_path / "out", "scores.jsonl")}
-        assert fingerprints == {read(tmp_path / "out", "sampler.json")["fingerprint"]}
+        assert fingerprints == {read(tmp_path / "out", "sampler.json")["fingerprint"]}  # this one says nothing of its weights in an answer
         server.failures = [refusal(400, "out of memory")]
-        settings = {"sampler": f"{address}/v1", "num_samples": 2, "temperatures": [1.0], "batch_size": 1, "max_held_out": 2}
+        settings = {"sampler": {"url": f"{address}/v1"}, "num_samples": 2, "temperatures": [1.0], "batch_size": 1, "max_held_out": 2}
         with pytest.raises(RemoteError, match="out of memory"):
             rejection_sampling(chat_inputs, tmp_path / "died", **settings)
         server.weights = "second"
@@ -264,6 +264,23 @@ def test_a_server_can_be_the_sampler_and_one_with_other_weights_is_refused(tmp_p
             rejection_sampling(chat_inputs, tmp_path / "died", **settings)
         server.weights = "first"
         assert rejection_sampling(chat_inputs, tmp_path / "died", **settings)["targets"] == 20
+
+
+def test_answers_of_weights_that_changed_on_the_way_are_refused_even_by_a_stage_that_goes_on(tmp_path: Path, chat_inputs: Path) -> None:
+    server, stops = Served(), iter([False, True])
+    server.told = {"metadata": {"weight_version": "1"}}
+    with served(server.app) as address:
+        settings = {"sampler": {"url": f"{address}/v1"}, "num_samples": 2, "temperatures": [1.0], "batch_size": 1, "max_held_out": 2}
+        run = stage_run("rejection_sampling", chat_inputs, tmp_path / "out", stop_requested=lambda: next(stops))
+        with pytest.raises(Stopped):
+            decode(RejectionSampling, {**SETTINGS, **settings}, "stages.rejection_sampling").run(run)
+        server.told = {"metadata": {"weight_version": "2"}}
+        with pytest.raises(LineageError, match=r"chat: an answer came from the weights .*, expected .*: the sampler changed on the way"):
+            rejection_sampling(chat_inputs, tmp_path / "out", **settings)
+        server.told = {"metadata": {"weight_version": "1"}}
+        assert rejection_sampling(chat_inputs, tmp_path / "out", **settings)["targets"] == 20
+        pinned = read(tmp_path / "out", "sampler.json")
+        assert pinned["answers"] != pinned["fingerprint"]
 
 
 def test_what_does_not_belong_together_is_refused(tmp_path: Path, chat_inputs: Path) -> None:

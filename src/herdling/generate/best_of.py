@@ -40,8 +40,10 @@ class Judged:
     fault: str = ""
 
 
-def sample(generator: Generator, prompts: Sequence[Dialog], samplings: Sequence[Sequence[Sampling]], *, expected: str) -> list[list[Completion]]:
+def sample(generator: Generator, prompts: Sequence[Dialog], samplings: Sequence[Sequence[Sampling]], *, expected: str | None) -> list[list[Completion]]:
     """Answer each prompt once for each of its samplings; a prompt is read once for all of them. Token ids are left out: half of a file, and nobody reads them.
+
+    `expected` None: whatever weights the first answer came from.
 
     Raises:
         LineageError: an answer came from other weights than those of the `expected` fingerprint.
@@ -49,6 +51,7 @@ def sample(generator: Generator, prompts: Sequence[Dialog], samplings: Sequence[
     asked = [prompt for prompt, own in zip(prompts, samplings, strict=True) for _ in own]
     said = generator.chat_batch(asked, [sampling for own in samplings for sampling in own])
     for completion in said:
+        expected = expected or completion.model_fingerprint
         if completion.model_fingerprint != expected:
             raise LineageError(
                 f"{generator.name}: an answer came from the weights {completion.model_fingerprint[:12] or '(unknown)'}, expected {expected[:12]}:"

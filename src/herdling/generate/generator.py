@@ -6,15 +6,21 @@ folder are read by the first call that needs them.
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from threading import Lock
-from typing import Protocol
+from typing import Annotated, Protocol
 
+from pydantic import Field
+
+from herdling.base.decode import Volatile, settings
+from herdling.base.errors import SettingsError
 from herdling.generate.fingerprint import model_fingerprint
 from herdling.types import Completion, Dialog, Sampling
 
-__all__ = ["Generator", "LazyModel", "model_fingerprint", "open_generator"]
+__all__ = ["Generator", "LazyModel", "PolicyServerConfig", "ServerConfig", "model_fingerprint", "open_generator"]
 
 
 class Generator(Protocol):
@@ -58,7 +64,47 @@ class LazyModel:
             return self._loaded.chat_batch(dialogs, sampling)
 
 
-def open_generator(name: str, place: str, *, api_key: str | None = None) -> Generator:
+@settings
+class ServerConfig:
+    """An OpenAI-compatible server (vLLM, SGLang, llama.cpp) that answers in place of this process."""
+
+    url: str
+    """Its address, such as `http://127.0.0.1:8000/v1`; `#model` behind it names one of several models."""
+    api_key_env: Annotated[str | None, Volatile()] = None
+    """Name of the environment variable that holds the server's key: the key itself stands in no recipe. Unset: none is sent."""
+    timeout_seconds: Annotated[float, Volatile(), Field(gt=0)] = 120.0
+    """How long an answer may take before it is asked for again, and in the end given up."""
+
+    def __post_init__(self) -> None:
+        if not self.url.startswith(("http://", "https://")):
+            raise SettingsError(f"url: found {self.url!r}, expected the address of a server, such as http://127.0.0.1:8000/v1")
+        if self.api_key_env is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.api_key_env):
+            raise SettingsError("api_key_env: is no name of an environment variable. Put the key into one, and its name here")
+
+    def api_key(self) -> str | None:
+        """Return the key. Raises `SettingsError` where the environment has no such variable."""
+        if self.api_key_env is None:
+            return None
+        if not os.environ.get(self.api_key_env):
+            raise SettingsError(f"api_key_env: the environment has no {self.api_key_env}. Set it: export {self.api_key_env}=...")
+        return os.environ[self.api_key_env]
+
+    def open(self, name: str) -> Generator:
+        """Return the model that the server has now. Raises what `open_generator` raises."""
+        return open_generator(name, self.url, api_key=self.api_key(), timeout_seconds=self.timeout_seconds)
+
+
+@settings
+class PolicyServerConfig:
+    """A server that samples from the policy while it is trained (SGLang, or what speaks as it does)."""
+
+    server: ServerConfig
+    """Where it is: its root, without `/v1`."""
+    weights: str
+    """A folder that this machine and the server both see under this path. Each version is written below it, and removed when the next one is loaded."""
+
+
+def open_generator(name: str, place: str, *, api_key: str | None = None, timeout_seconds: float = 120.0) -> Generator:
     """Return the generator at a place: `http(s)://...` is an OpenAI-compatible server (`#model` names one of its models), anything else a path.
 
     Raises:
@@ -68,5 +114,5 @@ def open_generator(name: str, place: str, *, api_key: str | None = None) -> Gene
     if place.startswith(("http://", "https://")):
         from herdling.generate.remote import connect  # needs httpx, of the extra `serve`
 
-        return connect(name, place, api_key=api_key)
+        return connect(name, place, api_key=api_key, timeout_seconds=timeout_seconds)
     return LazyModel(name, Path(place))

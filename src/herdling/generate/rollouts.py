@@ -7,7 +7,7 @@ a dialog is not judged. Costs one decoding a prompt and one forward a reward mod
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from herdling.base.errors import FormatError
@@ -19,16 +19,19 @@ from herdling.types import Completion, Dialog, Rollout, Sampling
 
 MAX_ROWS = 64
 """Answers decoded side by side: all prompts are there at once, so more than a server would take."""
+Generate = Callable[[Sequence[Request]], list[Answer]]
+"""Answers with log-probabilities, by the weights of this moment."""
 ENDS = ("end_of_turn", "end_of_message", "end_of_text")
 
 
 class Sampler:
-    """Samples answers of `policy`, whose weights may move between calls, and has them judged."""
+    """Samples answers of `policy`, whose weights may move between calls, and has them judged. `generate` samples elsewhere; unset: in this process."""
 
-    def __init__(self, policy: LoadedModel, rewards: RewardModels, *, max_tokens: int) -> None:
+    def __init__(self, policy: LoadedModel, rewards: RewardModels, *, max_tokens: int, generate: Generate | None = None) -> None:
         self.policy = policy
         self.rewards = rewards
         self.max_tokens = max_tokens
+        self._generate = generate or self._here
         self.stop_ids = policy.engine.stop_ids
         del policy.engine  # it holds the weights of this moment
 
@@ -39,14 +42,17 @@ class Sampler:
             DataError: a reward is not a number, naming the prompt; or a prompt leaves no room in the context.
         """
         chat = self.policy.chat_format
-        engine = Engine(self.policy.model, self.policy.tokenizer, self.stop_ids, max_rows=MAX_ROWS)
         asked = [
             Request(chat.encode(prompt, generate=True).ids, Sampling(temperature=1.0, top_p=1.0, max_tokens=self.max_tokens, seed=seed))
             for prompt, seed in zip(prompts, seeds, strict=True)
         ]
-        answers = engine.generate(asked, logprobs=True)
+        answers = self._generate(asked)
         completions = [completion_of(answer, chat, self.stop_ids, self.policy.name) for answer in answers]
         return self._judged(prompts, answers, completions)
+
+    def _here(self, asked: Sequence[Request]) -> list[Answer]:
+        """Answer in this process, with the weights of this moment."""
+        return Engine(self.policy.model, self.policy.tokenizer, self.stop_ids, max_rows=MAX_ROWS).generate(asked, logprobs=True)
 
     def _judged(self, prompts: Sequence[Dialog], answers: Sequence[Answer], completions: Sequence[Completion]) -> list[Rollout]:
         dialogs = [replace(prompt, messages=(*prompt.messages, one.message)) for prompt, one in zip(prompts, completions, strict=True)]

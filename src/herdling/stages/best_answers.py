@@ -23,7 +23,7 @@ from herdling.base.seeds import stream, stream_seed
 from herdling.checkpoint.huggingface_config import load_config
 from herdling.generate.best_of import NEVER_ENDED, Judged, best, combined, judge, pair, prompt_fault, prompt_key, said_by, sample, target
 from herdling.generate.gated_reward import RewardModels
-from herdling.generate.generator import Generator, model_fingerprint, open_generator
+from herdling.generate.generator import Generator, ServerConfig, model_fingerprint
 from herdling.generate.loaded import load, load_chat_format
 from herdling.stages.registry import StageRun
 from herdling.stages.rewards import load_rewards
@@ -50,8 +50,8 @@ class BestAnswers:
     settings: RejectionSampling
     name: str
     generator: Callable[[], Generator]
-    fingerprint: str
-    """Of the weights that are expected to answer."""
+    weights: Weights
+    """Those that are expected to answer."""
     rewards: RewardModels
     chat_format: ChatFormat
     context: int
@@ -64,7 +64,8 @@ class BestAnswers:
         faults = [prompt_fault(prompt, self.chat_format, self.context) for prompt in prompts]
         fitting = [prompt for prompt, fault in zip(prompts, faults, strict=True) if not fault]
         samplings = [[self.sampling(prompt, number, temperature) for number in range(self.settings.num_samples)] for prompt in fitting]
-        said = sample(self.generator(), fitting, samplings, expected=self.fingerprint)
+        said = sample(self.generator(), fitting, samplings, expected=self.weights.expected)
+        self.weights.pin(said)
         earlier = [self.pool[key][1] if (key := prompt_key(prompt)) in self.pool else () for prompt in fitting]
         judged = iter(self._judge(fitting, [[*own, *others] for own, others in zip(said, earlier, strict=True)]))
         rows: list[dict[str, Any]] = []
@@ -167,12 +168,12 @@ def open_best_answers(settings: RejectionSampling, run: StageRun, seed: int) -> 
     run.record(tokenizer=chat_format.tokenizer.fingerprint, chat_template=chat_format.fingerprint)
     rewards = load_rewards(settings.rewards, run, device)
     rewards.check_format(chat_format, name)
-    generator = _opener(folder if settings.sampler is None else settings.sampler, name, device)
+    generator = _opener(settings.sampler or folder, name, device)
     return BestAnswers(
         settings=settings,
         name=run.name,
         generator=generator,
-        fingerprint=_expected(run.folder / SAMPLER, generator()),
+        weights=Weights.of(run.folder / SAMPLER, generator(), is_server=settings.sampler is not None),
         rewards=rewards,
         chat_format=chat_format,
         context=load_config(folder).max_position_embeddings,
@@ -181,30 +182,41 @@ def open_best_answers(settings: RejectionSampling, run: StageRun, seed: int) -> 
     )
 
 
-def _opener(place: Path | str, name: str, device: str) -> Callable[[], Generator]:
-    """Return what gives the sampler: a model in this process, or the server at an address, asked anew what it serves each time."""
-    if isinstance(place, str):
-        return lambda: open_generator(name, place)
+def _opener(place: Path | ServerConfig, name: str, device: str) -> Callable[[], Generator]:
+    """Return what gives the sampler: a model in this process, or a server, asked anew what it serves each time."""
+    if isinstance(place, ServerConfig):
+        return lambda: place.open(name)
     model = load(place, device=device)
     model.name, model.fingerprint = name, model_fingerprint(place)
     return lambda: model
 
 
-def _expected(path: Path, generator: Generator) -> str:
-    """Return the fingerprint of the weights that this stage began with, and note it at the first time.
+@dataclass(slots=True)
+class Weights:
+    """The weights that all samples of a stage come from, written down at the first time: a stage that goes on refuses others."""
 
-    Raises:
-        LineageError: it goes on with other weights.
-    """
-    if not path.is_file():
-        write_json_atomic(path, {"name": generator.name, "fingerprint": generator.fingerprint})
-    expected = str(json.loads(path.read_text(encoding="utf-8"))["fingerprint"])
-    if generator.fingerprint != expected:
-        raise LineageError(
-            f"{generator.name}: this stage began with the weights {expected[:12]}, the sampler now has {generator.fingerprint[:12]}."
-            " Serve those again, or make the stage again from the start with --force"
-        )
-    return expected
+    path: Path
+    expected: str | None
+    """The fingerprint of every answer; None until a server has given its first, for only there it may say which weights it has."""
+
+    @classmethod
+    def of(cls, path: Path, generator: Generator, *, is_server: bool) -> Weights:
+        """Return the weights that this stage began with, or begins with now. Raises `LineageError` where the sampler has others."""
+        if not path.is_file():
+            write_json_atomic(path, {"name": generator.name, "fingerprint": generator.fingerprint})
+        known = json.loads(path.read_text(encoding="utf-8"))
+        if generator.fingerprint != known["fingerprint"]:
+            raise LineageError(
+                f"{generator.name}: this stage began with the weights {known['fingerprint'][:12]}, the sampler now has {generator.fingerprint[:12]}."
+                " Serve those again, or make the stage again from the start with --force"
+            )
+        return cls(path, known.get("answers") if is_server else generator.fingerprint)
+
+    def pin(self, said: Sequence[Sequence[Completion]]) -> None:
+        """Write down the weights of a server's first answers."""
+        if self.expected is None and said:
+            self.expected = said[0][0].model_fingerprint
+            write_json_atomic(self.path, {**json.loads(self.path.read_text(encoding="utf-8")), "answers": self.expected})
 
 
 def read_pool(earlier: Mapping[str, str], run: StageRun) -> Pool:

@@ -2,7 +2,8 @@
 
 Reads a chat model, reward models and the dialogs of a data artifact, of which it takes the prompts; writes a model folder with `ledger.json`, `metrics.jsonl`
 (a line a step), `curve.json` (a row an iteration, and a row a look at held-out prompts) and `samples.jsonl`. Costs memory for five models (policy, critic,
-reference, two reward models) and the optimizer's state of two. The answers are sampled in this process.
+reference, two reward models) and the optimizer's state of two. Answers are sampled in this process, or by a server that is
+given the weights anew in each iteration.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from herdling.base.errors import DataError, SettingsError
 from herdling.base.ledger import Ledger
 from herdling.base.records import write_jsonl
 from herdling.base.seeds import stream, stream_seed
+from herdling.generate.generator import PolicyServerConfig
 from herdling.stages.registry import DataInput, ModelInput, StageRun, stage
 from herdling.stages.rewards import RewardsConfig
 from herdling.stages.sft import NUM_SAMPLES, dialogs_of
@@ -25,9 +27,11 @@ from herdling.train.config import AdvantageConfig, LoopConfig, OptimizerConfig, 
 from herdling.types import Dialog, Sampling
 
 if TYPE_CHECKING:
+    from herdling.generate.policy_server import PolicyServer
     from herdling.model.precision import Device
     from herdling.stages.ppo_models import PpoModels
     from herdling.train.ppo_feed import PpoFeed
+    from herdling.train.ppo_forward import PpoForward
 
 TOLERANCES = {"torch.float32": (1e-4, 1e-3), "torch.bfloat16": (2e-2, 5e-2)}
 """By type of the weights: how far what must be equal may be apart (ratio from 1, KL from 0 a token), and the generator from the trainer, in nats a token."""
@@ -54,6 +58,8 @@ class Ppo:
     critic: Literal["reward", "policy"] = "reward"
     """What the critic's body begins as ([unspecified] in the paper): the helpfulness reward model, or the policy. Its head begins at zero, as rewards are
     whitened."""
+    sampler: PolicyServerConfig | None = None
+    """A server that samples. Unset: the policy answers in this process."""
     max_prompts: Annotated[int, Field(ge=1)] | None = None
     """Use so many of the training prompts, drawn by the seed. Unset: all."""
     max_tokens: Annotated[int, Field(ge=1)] = 256
@@ -119,7 +125,9 @@ class Ppo:
         ledger.check(self.max_dropped_share)
         held_out = self._held_out(run, models, ledger)
 
-        feed = self._feed(run, models, prompts, held_out, device)
+        forward = models.forward(self.loop, device)
+        server = self._server(models, forward)
+        feed = self._feed(run, models, forward, prompts, held_out, device, server)
         trained = self._train(run, models, feed, device)
         done = trained["steps"] // feed.steps_per_iteration
         best = self._best(feed, done)
@@ -130,6 +138,15 @@ class Ppo:
         self._write_samples(run, held_out or prompts)
         remove(run.folder / "checkpoints")
         remove(run.folder / "ppo")
+        if server:
+            server.forget()
+
+    def _server(self, models: PpoModels, forward: PpoForward) -> PolicyServer | None:
+        from herdling.generate.policy_server import PolicyServer
+
+        if self.sampler is None:
+            return None
+        return PolicyServer(self.sampler, save=models.save, version=forward.weights, stop_ids=models.policy.engine.stop_ids)
 
     def _prompts(self, run: StageRun, split: str, models: PpoModels, most: int | None, ledger: Ledger) -> list[Dialog]:
         """Return at most so many prompts of a split that leave room for an answer, in an order drawn by the seed."""
@@ -165,7 +182,16 @@ class Ppo:
         ledger.counts["held-out prompts"] = own.to_dict()
         return prompts
 
-    def _feed(self, run: StageRun, models: PpoModels, prompts: Sequence[Dialog], held_out: Sequence[Dialog], device: Device) -> PpoFeed:
+    def _feed(
+        self,
+        run: StageRun,
+        models: PpoModels,
+        forward: PpoForward,
+        prompts: Sequence[Dialog],
+        held_out: Sequence[Dialog],
+        device: Device,
+        server: PolicyServer | None,
+    ) -> PpoFeed:
         """Put together what samples, judges and deals out mini-batches."""
         from herdling.generate.rollouts import Sampler
         from herdling.train.held_out import HeldOut
@@ -174,13 +200,14 @@ class Ppo:
         from herdling.train.size import ppo_size
 
         tolerance, drift = TOLERANCES[str(device.dtype)]
-        seed, sampler = stream_seed(run.seed, run.name), Sampler(models.policy, models.rewards, max_tokens=self.max_tokens)
+        seed = stream_seed(run.seed, run.name)
+        sampler = Sampler(models.policy, models.rewards, max_tokens=self.max_tokens, generate=server.generate if server else None)
         beta = ppo_size(models.policy.config).beta if self.beta is None else self.beta
         every = max(1, self.iterations // max(1, self.evaluations))
         folder, patience = run.folder / "ppo", self.patience
         watch = HeldOut(prompts=held_out, sample=sampler.sample, save=models.save, folder=folder, every=every, patience=patience, seed=seed)
         return PpoFeed(
-            forward=models.forward(self.loop, device),
+            forward=forward,
             checks=PpoChecks(max_drift=self.max_drift or drift, tolerance=tolerance, starts_at_reference=self.reference in (None, self.model)),
             sample=sampler.sample,
             prompts=prompts,
@@ -219,12 +246,11 @@ class Ppo:
             loop=self.loop,
             device=device,
             folder=run.folder,
-            validate=None,
             may_end_early=True,
             progress=run.progress,
             stop_requested=run.stop_requested,
         )
-        del trained["bits_per_byte"], trained["tokens"]  # none were measured, and the schedule counts full rows
+        del trained["tokens"]  # the schedule counts full rows
         return trained
 
     def _best(self, feed: PpoFeed, done: int) -> Path | None:

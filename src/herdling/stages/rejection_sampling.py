@@ -21,6 +21,7 @@ from herdling.base.ledger import Ledger
 from herdling.base.records import write_jsonl
 from herdling.base.seeds import stream, stream_seed
 from herdling.data.prompts import prompts_of
+from herdling.generate.generator import ServerConfig
 from herdling.stages.chunks import Chunked, remove_chunks
 from herdling.stages.registry import ComparisonsInput, DataInput, ModelInput, StageRun, stage
 from herdling.stages.rewards import RewardsConfig
@@ -52,8 +53,8 @@ class RejectionSampling:
     earlier: dict[str, ComparisonsInput] | None = None
     """Name of a version -> what it made: samples, or comparisons of its answers. Their best stay in the pool, judged anew by the reward models of today
     (Llama 2, section 3.2.3: since V4 the top samples of all earlier versions). Unset: this is the first version."""
-    sampler: str | None = None
-    """Address of an OpenAI-compatible server that runs `model`, such as `http://127.0.0.1:8000/v1`. Unset: the model answers in this process."""
+    sampler: ServerConfig | None = None
+    """An OpenAI-compatible server that runs `model`. Unset: the model answers in this process."""
     num_samples: Annotated[int, Field(ge=1)] = 16
     """K. Llama 3 takes 10 to 30; Llama 2 looks at 1 to 100 and does not print what was used."""
     temperatures: tuple[Annotated[float, Field(ge=0)], ...] = (0.8, 1.0, 1.2)
