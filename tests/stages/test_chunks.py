@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,31 @@ def test_a_stop_comes_between_two_chunks_and_what_was_made_is_not_made_again(tmp
     assert again.given == [[3, 4], [5]]
     remove_chunks(rows.run)
     assert list(tmp_path.iterdir()) == []
+
+
+class Steps:
+    """A progress that remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.told: list[int] = []
+
+    def begin(self, total: int, unit: str) -> None:
+        """Nothing to remember."""
+
+    def update(self, done: int, **facts: object) -> None:
+        """Remember."""
+        self.told.append(done)
+
+    def note(self, line: str) -> None:
+        """Nothing to remember."""
+
+
+def test_the_progress_counts_items_unless_somebody_else_counts(tmp_path: Path) -> None:
+    steps = Steps()
+    rows = chunked(tmp_path, Maker(), progress=steps)
+    list(replace(rows, done_before=10))
+    list(replace(rows, part="other", shows_progress=False))
+    assert steps.told == [12, 14, 15]
 
 
 def test_no_items_make_no_chunk(tmp_path: Path) -> None:

@@ -190,7 +190,7 @@ def test_what_was_saved_is_not_asked_again(tmp_path: Path, inputs: Path) -> None
     stage = decode(Collect, SETTINGS, "stages.collect")
     with pytest.raises(Stopped, match="the same command goes on"):
         stage.run(run)
-    saved = sorted((tmp_path / "out" / "chunks").iterdir())
+    saved = sorted((tmp_path / "out" / "chunks" / "asked").iterdir())
     assert len(saved) == 2
     for path in saved:
         path.write_text(path.read_text().replace('"round": "1"', '"round": "kept"'))

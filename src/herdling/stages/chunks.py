@@ -29,6 +29,8 @@ class Chunked(Generic[T]):
     make: Callable[[Sequence[T]], Sequence[Mapping[str, Any]]]
     done_before: int = 0
     """Items of other parts that are done already, for the progress."""
+    shows_progress: bool = True
+    """False where the progress counts something else than items."""
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Yield every row in order. Raises `Stopped` between two chunks when the user asked to stop."""
@@ -38,7 +40,8 @@ class Chunked(Generic[T]):
                 if self.run.stop_requested():
                     raise Stopped(f"{self.run.name}: stopped after {self.done_before + start:,} of the prompts; the same command goes on")
                 write_jsonl(path, self.make(self.items[start : start + self.size]))
-                self.run.progress.update(self.done_before + min(start + self.size, len(self.items)))
+                if self.shows_progress:
+                    self.run.progress.update(self.done_before + min(start + self.size, len(self.items)))
             for _, row in read_jsonl(path):
                 yield row
 

@@ -7,21 +7,19 @@ whole chunk of dialogs, to the same bytes.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from herdling.base.artifact import remove, write_json_atomic
 from herdling.base.comparison_records import comparison_from_row, comparison_to_row, fault, write_comparisons
-from herdling.base.errors import DataError, SettingsError, Stopped
+from herdling.base.errors import DataError, SettingsError
 from herdling.base.ledger import Ledger
 from herdling.base.seeds import stream, stream_seed
+from herdling.stages.chunks import Chunked, remove_chunks
 from herdling.stages.registry import DataInput, ModelInput, StageRun, stage
 from herdling.stages.sft import dialogs_of
 from herdling.starter.taste import AnnotatorConfig, bayes_limit, compare
@@ -79,18 +77,12 @@ class Collect:
         asking = self._asking(run)
         dialogs = list(dialogs_of(run.input(self.data), "train"))
         dealt = scripts(dialogs, self.campaign, adversarial_share=self.adversarial_share, seed=stream_seed(run.seed, run.name))
+        asked = list(enumerate(islice(dealt, MAX_ROUNDS * len(dialogs))))
         ledger = Ledger(run.name)
         kept: list[Comparison] = []
         run.progress.begin(self.num_comparisons, "comparisons")
-        for number in range(-(-MAX_ROUNDS * len(dialogs) // self.batch_size)):
-            if run.stop_requested():
-                raise Stopped(f"{run.name}: stopped after {len(kept):,} comparisons; the same command goes on")
-            dialogs_of_chunk = list(islice(dealt, self.batch_size))
-            path = run.folder / "chunks" / f"{number:05d}.json"
-            if not path.is_file():
-                path.parent.mkdir(exist_ok=True)
-                write_json_atomic(path, asking.chunk(number, dialogs_of_chunk))
-            kept += _read_chunk(path, ledger)
+        for row in Chunked(run=run, part="asked", items=asked, size=self.batch_size, make=asking.chunk, shows_progress=False):
+            kept += _kept_of(row, ledger)
             run.progress.update(min(len(kept), self.num_comparisons))
             if len(kept) >= self.num_comparisons:
                 break
@@ -103,7 +95,7 @@ class Collect:
         for surplus in kept[self.num_comparisons :]:
             ledger.drop("more than num_comparisons", surplus.id)
         self._write(run, kept[: self.num_comparisons], ledger)
-        remove(run.folder / "chunks")
+        remove_chunks(run)
 
     def _asking(self, run: StageRun) -> _Asking:
         """Load the variants. Raises `SettingsError` when there are not two different models and temperatures to draw from."""
@@ -184,16 +176,15 @@ class _Asking:
     fingerprints: Mapping[str, str]
     seed: int
 
-    def chunk(self, number: int, dealt: Sequence[Script]) -> dict[str, Any]:
-        """Ask the dialogs of one chunk, turn by turn, and return what came of them as plain data."""
+    def chunk(self, dealt: Sequence[tuple[int, Script]]) -> list[dict[str, Any]]:
+        """Ask the dialogs of one chunk, turn by turn, and return what came of them as one row of plain data. Each has its place in the campaign beside it."""
         made = _Chunk()
-        first = number * self.settings.batch_size
-        turns = [self._turn(slot, script, 0, script[0].dialog) for slot, script in enumerate(dealt, start=first)]
+        turns = [self._turn(slot, script, 0, script[0].dialog) for slot, script in dealt]
         while turns:
             fitting = [turn for turn in turns if self._fits(turn, made)]
             answers = self._answers(fitting, made)
             turns = [later for turn, pair in zip(fitting, answers, strict=True) if (later := self._after(turn, self._judge(turn, pair, made)))]
-        return made.to_row()
+        return [made.to_row()]
 
     def _turn(self, slot: int, script: Script, place: int, dialog: Dialog) -> _Turn:
         """Draw which two variants answer at which two temperatures, and who stands left."""
@@ -284,12 +275,11 @@ def _said(completion: Completion) -> tuple[Any, ...]:
     return completion.message.content.strip(), completion.message.tool_calls
 
 
-def _read_chunk(path: Path, ledger: Ledger) -> list[Comparison]:
-    """Read what came of one chunk, and count it."""
-    row = json.loads(path.read_text(encoding="utf-8"))
+def _kept_of(row: Mapping[str, Any], ledger: Ledger) -> list[Comparison]:
+    """Return what was kept of one chunk, and count what became of it."""
     ledger.read(len(row["kept"]) + len(row["dropped"]))
     for reason, example in row["dropped"]:
         ledger.drop(reason, example)
     for name, amount in row["counts"].items():
         ledger.count(name, amount)
-    return [comparison_from_row(one, str(path)) for one in row["kept"]]
+    return [comparison_from_row(one, f"{ledger.stage}: comparison {one.get('id', '?')}") for one in row["kept"]]
