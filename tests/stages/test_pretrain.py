@@ -62,7 +62,7 @@ def test_a_stop_is_clear_and_the_next_run_goes_on(tmp_path, inputs):
 def test_without_held_out_text_it_trains_and_validates_nothing(tmp_path, inputs):
     for source in ("code", "books"):
         shutil.rmtree(inputs / "tokens" / f"{source}.validation")
-    assert run_stage("pretrain", inputs, tmp_path / "model", num_tokens="2K")["bits_per_byte"] == {}
+    assert "bits_per_byte" not in run_stage("pretrain", inputs, tmp_path / "model", num_tokens="2K")
 
 
 @pytest.mark.parametrize(

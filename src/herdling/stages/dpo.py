@@ -188,7 +188,7 @@ class Dpo:
                 raise SettingsError(f"stages.{run.name}.moving_reference: the reference has another shape than the model, so no average of both can be taken")
             moving = MovingReference(second, policy.model, self.moving_reference)
         positions = feed.num_steps * feed.positions
-        trained = train_llama(
+        return train_llama(
             policy.model,
             PreferenceLoss(beta=self.beta, nll=self.nll, reference=moving),
             FollowedFeed(feed, moving) if moving else feed,
@@ -198,12 +198,9 @@ class Dpo:
             loop=self.loop,
             device=device,
             folder=run.folder,
-            validate=None,
             progress=run.progress,
             stop_requested=run.stop_requested,
         )
-        del trained["bits_per_byte"]
-        return trained
 
     def _measure(self, model: LoadedModel, held_out: Sequence[PreferredResponses], device: Device) -> dict[str, float]:
         """Return how the test comparisons are ordered by what was learned, log p - log ref: means over their pairs; nothing where there are none."""

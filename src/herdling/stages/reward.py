@@ -131,7 +131,7 @@ class Reward:
             where=f"stages.{run.name}",
             min_warmup_steps=MIN_WARMUP_STEPS,
         )
-        trained = train_llama(
+        return train_llama(
             model,
             PairwiseReward(safety_weight=self.safety_loss),
             feed,
@@ -141,12 +141,9 @@ class Reward:
             loop=self.loop,
             device=device,
             folder=run.folder,
-            validate=None,
             progress=run.progress,
             stop_requested=run.stop_requested,
         )
-        del trained["bits_per_byte"]
-        return trained
 
     def _margin(self, where: str) -> Margin:
         if self.objective == "llama3" and self.margin not in (None, "none"):

@@ -110,7 +110,7 @@ class Recorder:
         self.saved_at = time.perf_counter()
 
     def summary(self) -> dict[str, Any]:
-        """Return small numbers about the run."""
+        """Return small numbers about the run; bits per byte only of one that validates."""
         loss, speeds = self.last.get("loss"), self.meter.summary()
         return {
             "steps": self.state.step,
@@ -119,7 +119,7 @@ class Recorder:
             **({"skipped_steps": self.state.num_skipped} if self.state.num_skipped else {}),
             "tokens_per_second": speeds.pop("tokens_per_second"),
             "speed": speeds,
-            "bits_per_byte": {source: round(value, 4) for source, value in self.state.validation.items()},
+            **({"bits_per_byte": {source: round(value, 4) for source, value in self.state.validation.items()}} if self.validate else {}),
         }
 
     def _save_due(self) -> bool:

@@ -54,9 +54,9 @@ def train_llama(
     loop: LoopConfig,
     device: Device,
     folder: Path,
-    validate: Validate | None,
     progress: Progress,
     stop_requested: Callable[[], bool],
+    validate: Validate | None = None,
     lr_shares: Mapping[str, float] | None = None,
     may_end_early: bool = False,
 ) -> dict[str, Any]:
