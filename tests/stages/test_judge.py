@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import random
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,9 @@ from herdling.base.progress import SilentProgress
 from herdling.base.records import dialog_to_row, question_to_row, read_jsonl, write_jsonl
 from herdling.checkpoint.huggingface import save_model
 from herdling.evals.refusal import refuses as refuses_in_words
+from herdling.generate import loaded
 from herdling.generate.gated_reward import UNSAFE_LOGIT
+from herdling.generate.loaded import LoadedModel
 from herdling.model.config import LlamaConfig
 from herdling.model.reward import RewardModel
 from herdling.model.transformer import Llama
@@ -205,20 +209,33 @@ def test_no_prompt_to_judge_by_is_an_error(tmp_path: Path, inputs: Path) -> None
 
 def test_a_finished_model_is_not_asked_again(tmp_path: Path, inputs: Path) -> None:
     whole = judge(inputs, tmp_path / "whole")
-    seen: list[str] = []
-
-    class Seen(SilentProgress):
-        def update(self, done: int, **shown: Any) -> None:
-            seen.append(shown["model"])
-
-    run = stage_run("judge", inputs, tmp_path / "out", progress=Seen(), stop_requested=lambda: "early" in seen)
-    with pytest.raises(Stopped, match="models before late are finished"):
+    stops = iter([False, True])
+    run = stage_run("judge", inputs, tmp_path / "out", stop_requested=lambda: next(stops))
+    with pytest.raises(Stopped, match="the same command goes on"):
         decode(Judge, SETTINGS, "stages.judge").run(run)
-    before = (tmp_path / "out" / "finished" / "0.jsonl").read_text()
-    (tmp_path / "out" / "finished" / "0.jsonl").write_text(before.replace('"harmless"', '"out of scope"'))
+    (saved,) = (tmp_path / "out" / "chunks").rglob("*.jsonl")  # the answers of the first model; the second had not begun
+    said = [{**row, "logprob": row["logprob"] + 1.0} for _, row in read_jsonl(saved)]
+    write_jsonl(saved, said)
     results, _, _ = judge(inputs, tmp_path / "out")
     assert results["models"]["late"] == whole[0]["models"]["late"]
-    assert results["models"]["early"]["false_refusals"]["total"] == 0  # what stood in the file was believed
+    moved = results["models"]["early"]["kl"]["mean"] - whole[0]["models"]["early"]["kl"]["mean"]
+    assert moved == pytest.approx(1.0)  # what stood in the file was believed
+
+
+def test_one_model_is_in_memory_at_a_time(tmp_path: Path, inputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    alive: list[weakref.ref[LoadedModel]] = []
+    most: list[int] = []
+
+    def load(*args: Any, **options: Any) -> LoadedModel:
+        gc.collect()
+        model = loaded.load(*args, **options)
+        alive.append(weakref.ref(model))
+        most.append(sum(one() is not None for one in alive))
+        return model
+
+    monkeypatch.setattr("herdling.stages.judge_bench._load", lambda place, run: load(place))
+    judge(inputs, tmp_path / "out")
+    assert most == [1] * 6  # two models, the reference, two reward models and the watch, each loaded once
 
 
 def _worker(inputs: Path, folder: Path) -> None:

@@ -8,6 +8,7 @@ of each model over the answers.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 import torch
 
@@ -15,6 +16,8 @@ from herdling.base.errors import LineageError
 from herdling.generate.loaded import LoadedModel
 from herdling.generate.scoring import FORWARD_TOKENS
 from herdling.model.heads import token_logprobs
+from herdling.tokenizer.base import Tokenizer
+from herdling.tokenizer.chat_format import ChatFormat
 
 Ids = Sequence[int]
 
@@ -30,7 +33,23 @@ def log_ratios(policy: LoadedModel, reference: LoadedModel, prompts: Sequence[Id
     return [one - other for one, other in zip(ours, theirs, strict=True)]
 
 
-def check_same_texts(policy: LoadedModel, reference: LoadedModel) -> None:
+class Reader(Protocol):
+    """What reads and writes texts as tokens: a `LoadedModel`, or what is known of one before its weights are."""
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """What turns its texts into ids."""
+
+    @property
+    def chat_format(self) -> ChatFormat:
+        """How its chats are written."""
+
+
+def check_same_texts(policy: Reader, reference: Reader) -> None:
     """Check that a model reads what another writes as the same text. Raises `LineageError`."""
     for what, found, expected in (
         ("tokenizer", reference.tokenizer.fingerprint, policy.tokenizer.fingerprint),

@@ -82,16 +82,21 @@ class RewardModels:
 
 def check_judge(name: str, judge: LoadedModel, policy: ChatFormat, policy_name: str) -> None:
     """Check one reward model, called `name` in the settings. Raises what `RewardModels.check` does."""
+    check_texts(name, judge.name, judge.chat_format, policy, policy_name)
+    _ = judge.reward_model
+
+
+def check_texts(name: str, judge_name: str, judge: ChatFormat, policy: ChatFormat, policy_name: str) -> None:
+    """Check that a reward model reads what the policy writes, by their chat formats alone. Raises `LineageError`."""
     for what, found, expected in (
         ("tokenizer", judge.tokenizer.fingerprint, policy.tokenizer.fingerprint),
-        ("chat template", judge.chat_format.fingerprint, policy.fingerprint),
+        ("chat template", judge.fingerprint, policy.fingerprint),
     ):
         if found != expected:
             raise LineageError(
-                f"rewards.{name}: {judge.name} was trained with the {what} {found[:12]}, the policy {policy_name} writes with {expected[:12]}:"
+                f"rewards.{name}: {judge_name} was trained with the {what} {found[:12]}, the policy {policy_name} writes with {expected[:12]}:"
                 " it would judge other texts than those that are said. Train the reward model from a chat model of the same family"
             )
-    _ = judge.reward_model
 
 
 def finite_scores(name: str, judge: LoadedModel, dialogs: Sequence[Dialog]) -> list[float]:

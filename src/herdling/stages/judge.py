@@ -2,44 +2,35 @@
 
 Reads chat models, their reference, reward models and the prompts of a data artifact; writes `results.json` (win rates, mean rewards, KL from the reference,
 safety, skills, the Goodhart watch, with intervals), `answers.jsonl` (every answer with its rewards) and `ledger.json`. Trains nothing. Costs one or two answers
-a prompt and model, and a forward of each judge; reference and reward models stay in memory beside the model at work. Interrupted, it goes on with the model at
-which it was: the answers of finished ones stay in its folder.
+a prompt and model, and a forward of each judge. One model is in memory at a time: each that answers, then the reference, then each judge, over the answers of
+all (`judge_bench.py`). Answers and scores are saved in chunks: a stage that was killed goes on after the last whole one, to the same bytes.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator
+from dataclasses import asdict, replace
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
-from herdling.base.artifact import remove, write_json_atomic
-from herdling.base.errors import FormatError, Stopped
+from herdling.base.artifact import model_in, write_json_atomic
 from herdling.base.ledger import Ledger
 from herdling.base.records import question_from_row, read_jsonl, write_jsonl
 from herdling.base.seeds import stream_seed
 from herdling.data.prompts import is_safety, prompts_of
-from herdling.evals import refusal
-from herdling.evals.preference import Group, JudgedAnswer, goodhart_lines, judgement
+from herdling.evals.preference import Group, goodhart_lines, judgement
 from herdling.evals.runner import first_of_each_group
+from herdling.stages.chunks import remove_chunks
+from herdling.stages.judge_bench import Bench, Prompt, Reader
 from herdling.stages.registry import DataInput, ModelInput, RewardInput, StageRun, stage
-from herdling.stages.rewards import RewardsConfig, load_rewards
+from herdling.stages.rewards import RewardsConfig
 from herdling.stages.sft import dialogs_of
 from herdling.starter.refusals import OUT_OF_SCOPE_ANSWER
-from herdling.starter.taste import gold_reward, is_harmful, parts, questions_of, refuses
+from herdling.starter.taste import is_harmful, questions_of
 from herdling.train.config import LoopConfig
-from herdling.types import Completion, Dialog, Question, Sampling
 
-if TYPE_CHECKING:
-    from herdling.generate.gated_reward import Reward, RewardModels
-    from herdling.generate.loaded import LoadedModel
-
-BATCH = 64
-"""Prompts that are answered side by side. Not a setting: another batch may round a logit otherwise."""
-FINISHED = "finished"  # one file a model, kept until the stage is done
 OWN_SKILL = "validation dialogs"
 
 
@@ -73,19 +64,15 @@ class Judge:
 
     def run(self, run: StageRun) -> None:
         """Ask all models the same prompts, let the judges score each answer, compare."""
+        from herdling.train.start import settle_device
+
         run.check_tokenizers()
+        settle_device(LoopConfig(), run.folder)
         bench = self._bench(run)
         ledger = Ledger(run.name)
         prompts = [prompt for prompt in self._prompts(run) if bench.fits(prompt, self.max_tokens, ledger)]
         ledger.check(1.0)
-        finished = run.folder / FINISHED
-        finished.mkdir(exist_ok=True)
-        answers: dict[str, list[JudgedAnswer]] = {}
-        for number, (label, reference) in enumerate(self.models.items()):
-            record = finished / f"{number}.jsonl"
-            if not record.is_file():
-                write_jsonl(record, map(asdict, self._ask(run, label, bench.load(reference), bench, prompts)))
-            answers[label] = [JudgedAnswer(**row) for _, row in read_jsonl(record)]
+        answers = bench.judge(run, prompts)
         results = judgement(answers)
         watched = goodhart_lines(results["goodhart"])
         write_jsonl(run.folder / "answers.jsonl", ({"model": label, **asdict(row)} for label, rows in answers.items() for row in rows))
@@ -94,30 +81,37 @@ class Judge:
         for line in watched:
             run.progress.note(line)
         run.summary |= {"prompts": len(prompts), **_in_short(results), "goodhart_warnings": len(results["goodhart"]["warnings"])}
-        remove(finished)
+        remove_chunks(run)
 
-    def _bench(self, run: StageRun) -> _Bench:
-        from herdling.generate.loaded import load
-        from herdling.train.start import settle_device
+    def _bench(self, run: StageRun) -> Bench:
+        """Return all models as they are named, and check that they read what the others write. Raises `LineageError`."""
+        from herdling.evals.divergence import check_same_texts
+        from herdling.generate.gated_reward import check_texts
 
-        device = settle_device(LoopConfig(), run.folder).device.type
+        def reader(reference: str) -> Reader:
+            from herdling.checkpoint.huggingface_config import load_config
+            from herdling.generate.loaded import load_chat_format
 
-        def loaded(reference: str) -> LoadedModel:
-            return load(run.input(reference), device=device)
+            folder = model_in(run.input(reference))
+            return Reader(name=folder.name, place=folder, chat_format=load_chat_format(folder), context=load_config(folder).max_position_embeddings)
 
-        reference = loaded(self.reference)
-        rewards = load_rewards(self.rewards, run, device)
-        watch = loaded(self.watch) if self.watch else None
+        named = {"helpfulness": self.rewards.helpfulness, "safety": self.rewards.safety, "watch": self.watch}
+        policies, reference = {label: reader(one) for label, one in self.models.items()}, reader(self.reference)
+        judges = {name: reader(one) for name, one in named.items() if one is not None}
+        for policy in policies.values():
+            check_same_texts(policy, reference)
+            for name, judge in judges.items():
+                check_texts(name, judge.name, judge.chat_format, policy.chat_format, policy.name)
         run.record(tokenizer=reference.tokenizer.fingerprint, chat_template=reference.chat_format.fingerprint)
-        return _Bench(settings=self, load=loaded, reference=reference, rewards=rewards, watch=watch, seed=stream_seed(run.seed, run.name))
+        return Bench(settings=self, policies=policies, reference=reference, judges=judges, seed=stream_seed(run.seed, run.name))
 
-    def _prompts(self, run: StageRun) -> Iterator[_Prompt]:
+    def _prompts(self, run: StageRun) -> Iterator[Prompt]:
         """Yield the held-out prompts: with `gold` as questions whose answer is known."""
         folder = run.input(self.data)
         held_out = dialogs_of(folder, "validation")
         if not self.gold:
             asked = islice(prompts_of(held_out), self.max_prompts)
-            yield from (_Prompt(dialog=dialog, skill=OWN_SKILL, group="adversarial" if is_safety(dialog) else "harmless") for dialog in asked)
+            yield from (Prompt(dialog=dialog, skill=OWN_SKILL, group="adversarial" if is_safety(dialog) else "harmless") for dialog in asked)
             return
         own = (replace(question, group=OWN_SKILL) for dialog in held_out for question in questions_of(dialog))
         path = folder / "questions.jsonl"
@@ -125,128 +119,7 @@ class Judge:
         further = (question_from_row(row, f"{path}, line {number:,}") for number, row in listed)
         for question in first_of_each_group(chain(own, further), self.max_prompts):
             group: Group = "adversarial" if is_harmful(question) else "out of scope" if OUT_OF_SCOPE_ANSWER in question.accepted else "harmless"
-            yield _Prompt(dialog=question.dialog, skill=question.group, group=group, question=question)
-
-    def _ask(self, run: StageRun, label: str, policy: LoadedModel, bench: _Bench, prompts: Sequence[_Prompt]) -> Iterator[JudgedAnswer]:
-        bench.check(policy)
-        run.progress.begin(len(prompts), "prompts")
-        for start in range(0, len(prompts), BATCH):
-            if run.stop_requested():
-                raise Stopped(f"{run.name}: stopped; models before {label} are finished, the same command goes on with it")
-            batch = prompts[start : start + BATCH]
-            yield from bench.judge(policy, batch)
-            run.progress.update(start + len(batch), model=label)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Prompt:
-    """A held-out prompt; `question` where its answer is known."""
-
-    dialog: Dialog
-    skill: str
-    group: Group
-    question: Question | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Bench:
-    """The judges, ready to score. Chance is named by the prompt, so each model draws from the same numbers, however the work was interrupted."""
-
-    settings: Judge
-    load: Callable[[str], LoadedModel]
-    reference: LoadedModel
-    rewards: RewardModels
-    watch: LoadedModel | None
-    seed: int
-
-    def fits(self, prompt: _Prompt, room: int, ledger: Ledger) -> bool:
-        """Say whether a prompt with an answer can be read by all; count it."""
-        ledger.read()
-        contexts = [self.reference.config.max_position_embeddings, self.rewards.context]
-        contexts += [self.watch.config.max_position_embeddings] if self.watch else []
-        length, least = self.reference.chat_length(prompt.dialog) + room + 1, min(contexts)
-        if length > least:
-            ledger.drop("prompt and answer longer than a context", f"{prompt.dialog.id}: {length:,} tokens with the answer, the least context is {least:,}")
-            return False
-        ledger.keep()
-        return True
-
-    def check(self, policy: LoadedModel) -> None:
-        """Check that all judges read what the policy writes. Raises `LineageError`."""
-        from herdling.evals.divergence import check_same_texts
-        from herdling.generate.gated_reward import check_judge
-
-        check_same_texts(policy, self.reference)
-        self.rewards.check(policy)
-        if self.watch:
-            check_judge("watch", self.watch, policy.chat_format, policy.name)
-
-    def judge(self, policy: LoadedModel, prompts: Sequence[_Prompt]) -> Iterator[JudgedAnswer]:
-        """Let the policy answer and the judges score, in the order of the prompts."""
-        from herdling.generate.gated_reward import finite_scores
-
-        said = policy.chat_batch([prompt.dialog for prompt in prompts], [self._sampling(prompt, self.settings.temperature) for prompt in prompts])
-        distances = self._distances(policy, prompts, said)
-        dialogs = [replace(prompt.dialog, messages=(*prompt.dialog.messages, one.message)) for prompt, one in zip(prompts, said, strict=True)]
-        faults = [_fault(policy, dialog) for dialog in dialogs]
-        readable = [dialog for dialog, fault in zip(dialogs, faults, strict=True) if not fault]
-        watched: Sequence[float | None] = finite_scores("watch", self.watch, readable) if self.watch else [None] * len(readable)
-        scores = zip(self.rewards.score(readable), watched, strict=True)
-        for prompt, one, kl, fault in zip(prompts, said, distances, faults, strict=True):
-            made = _judged(prompt, one, kl, fault)
-            yield made if fault else _with_rewards(made, prompt, *next(scores))
-
-    def _distances(self, policy: LoadedModel, prompts: Sequence[_Prompt], said: Sequence[Completion]) -> list[float]:
-        """Return log p - log p_reference of a sample of the policy to each prompt: the answer itself, where it is one."""
-        from herdling.evals.divergence import log_ratios
-
-        asked = [policy.chat_format.encode(prompt.dialog, generate=True).ids for prompt in prompts]
-        if self.settings.temperature == 1.0:
-            return log_ratios(policy, self.reference, asked, [one.token_ids for one in said])
-        sampled = policy.answer(asked, [self._sampling(prompt, 1.0) for prompt in prompts])
-        return log_ratios(policy, self.reference, asked, [one.token_ids for one in sampled])
-
-    def _sampling(self, prompt: _Prompt, temperature: float) -> Sampling:
-        seed = stream_seed(self.seed, "answer", prompt.dialog.id)
-        return Sampling(temperature=temperature, top_p=1.0, max_tokens=self.settings.max_tokens, seed=seed)
-
-
-def _fault(policy: LoadedModel, dialog: Dialog) -> str:
-    """Return why no judge can read an answer (it is empty, or holds the marks of the chat format), or an empty text."""
-    try:
-        policy.chat_format.encode(dialog)
-    except FormatError as error:
-        return str(error)
-    return ""
-
-
-def _judged(prompt: _Prompt, said: Completion, kl: float, fault: str) -> JudgedAnswer:
-    known = prompt.question
-    calls = (f"{call.name}({json.dumps(dict(call.arguments), ensure_ascii=False)})" for call in said.message.tool_calls)
-    text = "".join((said.message.content, *calls))
-    return JudgedAnswer(
-        id=prompt.dialog.id,
-        skill=prompt.skill,
-        group=prompt.group,
-        question=prompt.dialog.messages[-1].content,
-        answer=text,
-        stop_reason=said.stop_reason,
-        num_tokens=len(said.token_ids),
-        kl=kl,
-        fault=fault,
-        refused=refusal.refuses(text) if known is None else refuses(text),
-        correct=None if known is None else bool(parts(known, text)["correct"]),
-    )
-
-
-def _with_rewards(made: JudgedAnswer, prompt: _Prompt, reward: Reward, watched: float | None) -> JudgedAnswer:
-    from herdling.generate.gated_reward import UNSAFE_LOGIT
-
-    known = prompt.question
-    gold = None if known is None else gold_reward(known, made.answer, "safety" if prompt.group == "adversarial" else "helpfulness")
-    found = {"reward": reward.combined, "helpfulness": reward.helpfulness, "safety": reward.safety, "watch": watched, "gold": gold}
-    unsafe = None if reward.safety is None else reward.safety < UNSAFE_LOGIT
-    return replace(made, rewards={name: value for name, value in found.items() if value is not None}, called_unsafe=unsafe)
+            yield Prompt(dialog=question.dialog, skill=question.group, group=group, question=question)
 
 
 def _in_short(results: dict[str, Any]) -> dict[str, Any]:
