@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,14 +28,14 @@ from herdling.base.records import dialog_to_row, write_jsonl
 from herdling.base.seeds import stream_seed
 from herdling.data.prompts import is_safety
 from herdling.evals.best_of_k import order_weights, sizes
-from herdling.generate.best_of import combined, judge, sample
+from herdling.generate.best_of import Judged, combined, judge, sample
 from herdling.stages.best_answers import open_best_answers
 from herdling.stages.registry import StageRun
 from herdling.stages.rejection_sampling import RejectionSampling
 from herdling.stages.sft import dialogs_of
 from herdling.starter.refusals import HARMFUL_ANSWER
 from herdling.starter.taste import gold_reward, questions_of
-from herdling.types import SAFETY_TAG, Dialog
+from herdling.types import SAFETY_TAG, Campaign, Dialog
 
 SEED = 1
 WAYS = ("chosen", "random", "oracle")
@@ -54,6 +55,57 @@ def gold_curves(rewards: np.ndarray, gold: np.ndarray, k: int) -> dict[str, floa
     return {"chosen": float(weights @ by_reward), "random": float(gold.mean()), "oracle": float(weights @ np.sort(gold))}
 
 
+def stage_of(options: argparse.Namespace) -> tuple[RejectionSampling, StageRun]:
+    """Write the tagged dialogs and return the stage over them, ready to run."""
+    for split in ("train", "validation"):
+        found = map(tagged, dialogs_of(options.run / "prepare_data", split))
+        write_jsonl(options.out / "data" / "dialogs" / f"{split}.jsonl", map(dialog_to_row, found))
+    inputs = {name: options.run / name for name in (options.model, "reward_helpfulness", "reward_safety")} | {"data": options.out / "data"}
+    settings = {
+        "model": options.model,
+        "rewards": {"helpfulness": "reward_helpfulness", "safety": "reward_safety"},
+        "data": "data",
+        "num_samples": options.num_samples,
+        "temperatures": [float(one) for one in options.temperatures.split(",")],
+        "max_prompts": options.prompts,
+        "max_tokens": 48,
+    }
+    artifacts = {name: read_artifact(path) for name, path in inputs.items() if is_artifact(path)}
+    run = StageRun(name="rejection_sampling", folder=options.out / "samples", seed=SEED, inputs=inputs, artifacts=artifacts)
+    run.folder.mkdir(parents=True, exist_ok=True)
+    return decode(RejectionSampling, settings, "stages.rejection_sampling"), run
+
+
+def samples_of(settings: RejectionSampling, run: StageRun) -> Iterator[tuple[Dialog, list[Judged]]]:
+    """Draw the samples of the training prompts again, each with its reward; yield the prompts of which all K can be used: a curve over k needs them."""
+    seed = stream_seed(SEED, run.name)
+    answers, prompts = open_best_answers(settings, run, seed), settings.prompts(run, "train", settings.max_prompts, seed)
+    targets = {dialog.id: dialog.messages[-1].content for dialog in dialogs_of(run.folder, "train")}
+    for start in range(0, len(prompts), settings.batch_size):
+        chunk = prompts[start : start + settings.batch_size]
+        samplings = [[answers.sampling(prompt, number, run.summary["temperature"]) for number in range(settings.num_samples)] for prompt in chunk]
+        said = sample(answers.generator(), chunk, samplings, expected=answers.weights.expected)
+        for prompt, own in zip(chunk, judge(answers.rewards.score, answers.chat_format, answers.rewards.context, chunk, said), strict=True):
+            if all(one.reward is not None for one in own):
+                assert targets[prompt.id] == max(own, key=combined).completion.message.content  # the stage chose from just these
+                yield prompt, own
+
+
+def gold_values(settings: RejectionSampling, run: StageRun, ks: Sequence[int]) -> dict[str, dict[str, list[list[float]]]]:
+    """Return kind of prompt -> way of choosing -> for each k the expected gold reward of each prompt."""
+    questions = {question.id: question for dialog in dialogs_of(run.input("data"), "train") for question in questions_of(dialog)}
+    found: dict[str, dict[str, list[list[float]]]] = {kind: {way: [[] for _ in ks] for way in WAYS} for kind in ("all", "harmless", "adversarial")}
+    for prompt, own in samples_of(settings, run):
+        campaign: Campaign = "safety" if is_safety(prompt) else "helpfulness"
+        gold = np.array([gold_reward(questions[prompt.id], one.completion.message.content, campaign) for one in own])
+        rewards = np.array([combined(one) for one in own])
+        for place, k in enumerate(ks):
+            for way, value in gold_curves(rewards, gold, k).items():
+                for kind in ("all", "adversarial" if is_safety(prompt) else "harmless"):
+                    found[kind][way][place].append(value)
+    return found
+
+
 def main() -> None:
     """Run the stage, draw the samples again, ask the gold reward."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -66,51 +118,11 @@ def main() -> None:
     parser.add_argument("--write", type=Path)
     options = parser.parse_args()
 
-    dialogs = {split: [tagged(dialog) for dialog in dialogs_of(options.run / "prepare_data", split)] for split in ("train", "validation")}
-    for split, found in dialogs.items():
-        write_jsonl(options.out / "data" / "dialogs" / f"{split}.jsonl", map(dialog_to_row, found))
-    inputs = {name: options.run / name for name in (options.model, "reward_helpfulness", "reward_safety")} | {"data": options.out / "data"}
-    settings = decode(
-        RejectionSampling,
-        {
-            "model": options.model,
-            "rewards": {"helpfulness": "reward_helpfulness", "safety": "reward_safety"},
-            "data": "data",
-            "num_samples": options.num_samples,
-            "temperatures": [float(one) for one in options.temperatures.split(",")],
-            "max_prompts": options.prompts,
-            "max_tokens": 48,
-        },
-        "stages.rejection_sampling",
-    )
-    artifacts = {name: read_artifact(path) for name, path in inputs.items() if is_artifact(path)}
-    run = StageRun(name="rejection_sampling", folder=options.out / "samples", seed=SEED, inputs=inputs, artifacts=artifacts)
-    run.folder.mkdir(parents=True, exist_ok=True)
+    settings, run = stage_of(options)
     settings.run(run)
-
-    seed = stream_seed(SEED, run.name)
-    answers, prompts = open_best_answers(settings, run, seed), settings.prompts(run, "train", options.prompts, seed)
-    questions = {question.id: question for dialog in dialogs["train"] for question in questions_of(dialog)}
-    targets = {dialog.id: dialog.messages[-1].content for dialog in dialogs_of(run.folder, "train")}
     ks = sizes(options.num_samples)
-    found: dict[str, dict[str, list[list[float]]]] = {kind: {way: [[] for _ in ks] for way in WAYS} for kind in ("all", "harmless", "adversarial")}
-    for start in range(0, len(prompts), settings.batch_size):
-        chunk = prompts[start : start + settings.batch_size]
-        samplings = [[answers.sampling(prompt, number, run.summary["temperature"]) for number in range(options.num_samples)] for prompt in chunk]
-        said = sample(answers.generator(), chunk, samplings, expected=answers.fingerprint)
-        for prompt, own in zip(chunk, judge(answers.rewards.score, answers.chat_format, answers.rewards.context, chunk, said), strict=True):
-            usable = [one for one in own if one.reward is not None]
-            if len(usable) < options.num_samples:
-                continue  # a curve over k needs all K
-            campaign = "safety" if is_safety(prompt) else "helpfulness"
-            gold = np.array([gold_reward(questions[prompt.id], one.completion.message.content, campaign) for one in usable])
-            assert targets[prompt.id] == max(usable, key=combined).completion.message.content  # the stage chose from just these
-            for place, k in enumerate(ks):
-                for way, value in gold_curves(np.array([combined(one) for one in usable]), gold, k).items():
-                    for kind in ("all", "adversarial" if is_safety(prompt) else "harmless"):
-                        found[kind][way][place].append(value)
     told: dict[str, Any] = {}
-    for kind, ways in found.items():
+    for kind, ways in gold_values(settings, run, ks).items():
         gained = [one - other for one, other in zip(ways["chosen"][-1], ways["random"][-1], strict=True)]
         curves = {way: [[round(value, 4) for value in mean_interval(values)] for values in at] for way, at in ways.items()}
         told[kind] = {"prompts": len(gained), "gain": [round(value, 4) for value in mean_interval(gained)], **curves}
