@@ -10,24 +10,31 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shutil
+from collections import defaultdict
+from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from machine import machine_facts
+from many_wishes import OWN_WISH, constraints_toml, with_wishes
 from result import give_result
 
 from herdling.base.artifact import write_json_atomic
 from herdling.base.ledger import Ledger
-from herdling.base.records import dialog_to_row, write_jsonl
+from herdling.base.records import dialog_to_row, read_jsonl, write_jsonl
+from herdling.base.seeds import stream_seed
 from herdling.data.long_dialogs import joined, plain_dialogs
 from herdling.recipe import load_recipe
 from herdling.recipe.runner import Runner
 from herdling.stages.sft import dialogs_of
 
 RECIPE = Path(__file__).with_suffix(".toml")
-CONTEXT = 1024
-NUM_DIALOGS = {"train": 1200, "validation": 40}
+CONTEXT = 896
+NUM_DIALOGS = {"long": {"train": 3500, "validation": 40}, "again": {"train": 700, "validation": 40}}
+"""How many dialogs the model without Ghost Attention learns, and how many the one with it learns again, so that a wish for one turn stays one."""
 
 
 def prepare(run: Path, out: Path) -> None:
@@ -36,9 +43,35 @@ def prepare(run: Path, out: Path) -> None:
         shutil.copytree(run / "sft", out / "model", ignore=shutil.ignore_patterns("manifest.json"))
     config = json.loads((out / "model" / "config.json").read_text())
     write_json_atomic(out / "model" / "config.json", {**config, "max_position_embeddings": CONTEXT})
-    for split, count in NUM_DIALOGS.items():
-        dialogs = plain_dialogs(dialogs_of(run / "prepare_data", split), Ledger(split), without=None)
-        write_jsonl(out / "dialogs" / "dialogs" / f"{split}.jsonl", map(dialog_to_row, islice(joined(dialogs, (2, 20), 1), count)))
+    for part, counts in NUM_DIALOGS.items():
+        for split, count in counts.items():
+            dialogs = plain_dialogs(dialogs_of(run / "prepare_data", split), Ledger(split), without=None)
+            wished = with_wishes(joined(dialogs, (2, 20), stream_seed(1, part)), stream_seed(1, part, split))
+            write_jsonl(out / part / "dialogs" / f"{split}.jsonl", map(dialog_to_row, islice(wished, count)))
+
+
+def filled_in(places: dict[str, Path]) -> str:
+    """Return the recipe with its places and wishes."""
+    text = RECIPE.read_text(encoding="utf-8")
+    for name, place in places.items():
+        text = text.replace(f"{{{name}}}", str(place.resolve()))
+    return text.replace("{OWN_WISH}", OWN_WISH).replace("{CONSTRAINTS}", constraints_toml("stages.ghost_attention"))
+
+
+def right_content(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """Return model -> way of asking -> part -> turn -> share of answers that hold the words of the data's answer in a row, whatever their form."""
+    counted: dict[tuple[str, ...], list[bool]] = defaultdict(list)
+    for row in rows:
+        if row["obeyed"] is not None:
+            counted[row["model"], row["asked"], row["part"], str(row["turn"])].append(f" {_words(row['given'])} " in f" {_words(row['answer'])} ")
+    found: dict[str, Any] = {}
+    for (model, asked, part, turn), right in counted.items():
+        found.setdefault(model, {}).setdefault(asked, {}).setdefault(part, {})[turn] = round(sum(right) / len(right), 4)
+    return found
+
+
+def _words(text: str) -> str:
+    return " ".join(re.findall(r"[^\W_]+", text.lower()))
 
 
 def main() -> None:
@@ -46,16 +79,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", type=Path, default=Path("runs/quickstart"))
     parser.add_argument("--out", type=Path, default=Path("runs/long-instructions"))
+    parser.add_argument("--write", type=Path, default=None, help="write the result to this file too")
     given = parser.parse_args()
     prepare(given.run, given.out)
-    places = {"MODEL": given.out / "model", "LONG": given.out / "dialogs", "DATA": given.run / "prepare_data"}
-    text = RECIPE.read_text(encoding="utf-8")
-    for name, place in places.items():
-        text = text.replace(f"{{{name}}}", str(place.resolve()))
-    (given.out / "recipe.toml").write_text(text, encoding="utf-8")
-    made = Runner(recipe=load_recipe(given.out / "recipe.toml"), runs=given.out, say=print).run()
+    places = {"MODEL": given.out / "model", "LONG": given.out / "long", "AGAIN": given.out / "again", "DATA": given.run / "prepare_data"}
+    (given.out / "recipe.toml").write_text(filled_in(places), encoding="utf-8")
+    made = Runner(recipe=load_recipe(given.out / "recipe.toml"), runs=given.out / "runs", say=print).run()
     results = json.loads((made["retention"].folder / "results.json").read_text())
-    give_result({"benchmark": "long instructions", **results, "machine": machine_facts()}, None)
+    content = right_content(row for _, row in read_jsonl(made["retention"].folder / "answers.jsonl"))
+    give_result({"benchmark": "long instructions", **results, "right_content": content, "machine": machine_facts()}, given.write)
 
 
 if __name__ == "__main__":
