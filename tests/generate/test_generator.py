@@ -11,7 +11,7 @@ from herdling.base.decode import decode
 from herdling.base.errors import LineageError, ModelError, SettingsError
 from herdling.checkpoint.huggingface import save_model
 from herdling.generate.fingerprint import model_fingerprint
-from herdling.generate.generator import LazyModel, ServerConfig, open_generator
+from herdling.generate.generator import LazyModel, PolicyServerConfig, ServerConfig, open_generator
 from herdling.tokenizer.chat_format import chat_format
 from herdling.types import Dialog, Message, Sampling
 from tests.generate.toy_model import toy_model, toy_tokenizer
@@ -83,6 +83,11 @@ def test_a_server_that_cannot_be_is_refused_and_a_key_is_never_repeated(settings
     with pytest.raises(SettingsError, match=said) as caught:
         decode(ServerConfig, settings, "sampler")
     assert "1234" not in str(caught.value)
+
+
+def test_the_versions_of_a_policy_are_named_by_its_stage() -> None:
+    with pytest.raises(SettingsError, match="versions are named by the stage"):
+        decode(PolicyServerConfig, {"server": {"url": "http://a", "weight_version": "1"}, "weights": "/shared"}, "sampler")
 
 
 def test_naming_a_model_costs_no_torch(tmp_path: Path) -> None:

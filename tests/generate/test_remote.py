@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from starlette.responses import JSONResponse
 
-from herdling.base.errors import RemoteError
+from herdling.base.errors import LineageError, RemoteError
 from herdling.generate.remote import RemoteModel, connect
 from herdling.types import Dialog, Message, Sampling
 from tests.generate.toy_server import ToyServer, plain_refusal, refusal, served
@@ -93,6 +93,16 @@ def test_what_a_server_says_of_its_weights_tags_every_answer(server: ToyServer, 
     assert plain.model_fingerprint == far.fingerprint
     assert first.model_fingerprint == again.model_fingerprint
     assert len({plain.model_fingerprint, first.model_fingerprint, other.model_fingerprint}) == 3
+
+
+@pytest.mark.parametrize(("told", "found"), [({"metadata": {"weight_version": "v1"}}, "v1"), ({}, r"\(nothing\)")])
+def test_a_server_that_has_other_weights_than_it_should_is_refused(server: ToyServer, address: str, told: dict[str, object], found: str) -> None:
+    far = connect("big", f"{address}/v1", weight_version="v2")
+    server.told = told
+    with pytest.raises(LineageError, match=f"says that its weights are {found}, expected v2"):
+        far.chat_batch([asked()], Sampling())
+    server.told = {"metadata": {"weight_version": "v2"}}
+    assert far.chat_batch([asked()], Sampling())[0].message.content == "HELLO"
 
 
 def test_a_cut_answer_says_so_and_an_empty_one_is_empty(server: ToyServer, address: str) -> None:

@@ -72,6 +72,9 @@ class ServerConfig:
     """Its address, such as `http://127.0.0.1:8000/v1`; `#model` behind it names one of several models."""
     api_key_env: Annotated[str | None, Volatile()] = None
     """Name of the environment variable that holds the server's key: the key itself stands in no recipe. Unset: none is sent."""
+    weight_version: str | None = None
+    """What it has to say of its weights with every answer (SGLang: `--weight-version`): the only way to tell that it runs the model that is meant. Unset:
+    whatever it says first, and nothing else after that."""
     timeout_seconds: Annotated[float, Volatile(), Field(gt=0)] = 120.0
     """How long an answer may take before it is asked for again, and in the end given up."""
 
@@ -90,8 +93,10 @@ class ServerConfig:
         return os.environ[self.api_key_env]
 
     def open(self, name: str) -> Generator:
-        """Return the model that the server has now. Raises what `open_generator` raises."""
-        return open_generator(name, self.url, api_key=self.api_key(), timeout_seconds=self.timeout_seconds)
+        """Return the model that the server has now. Raises what `remote.connect` raises, and `SettingsError` where the key is missing."""
+        from herdling.generate.remote import connect  # needs httpx, of the extra `serve`
+
+        return connect(name, self.url, api_key=self.api_key(), timeout_seconds=self.timeout_seconds, weight_version=self.weight_version)
 
 
 @settings
@@ -100,11 +105,16 @@ class PolicyServerConfig:
 
     server: ServerConfig
     """Where it is: its root, without `/v1`."""
-    weights: str
-    """A folder that this machine and the server both see under this path. Each version is written below it, and removed when the next one is loaded."""
+    weights: Annotated[str, Volatile()]
+    """A folder of this run alone, that this machine and the server both see under this path. Each version is written below it, and removed when the next one is
+    loaded."""
+
+    def __post_init__(self) -> None:
+        if self.server.weight_version is not None:
+            raise SettingsError("server.weight_version: the policy changes with every iteration, and its versions are named by the stage. Leave it out")
 
 
-def open_generator(name: str, place: str, *, api_key: str | None = None, timeout_seconds: float = 120.0) -> Generator:
+def open_generator(name: str, place: str, *, api_key: str | None = None) -> Generator:
     """Return the generator at a place: `http(s)://...` is an OpenAI-compatible server (`#model` names one of its models), anything else a path.
 
     Raises:
@@ -112,7 +122,7 @@ def open_generator(name: str, place: str, *, api_key: str | None = None, timeout
         RemoteError: the server does not answer, or does not say which of its models is meant.
     """
     if place.startswith(("http://", "https://")):
-        from herdling.generate.remote import connect  # needs httpx, of the extra `serve`
+        from herdling.generate.remote import connect
 
-        return connect(name, place, api_key=api_key, timeout_seconds=timeout_seconds)
+        return connect(name, place, api_key=api_key)
     return LazyModel(name, Path(place))

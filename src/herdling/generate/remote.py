@@ -19,7 +19,7 @@ from urllib.parse import urldefrag
 import httpx
 
 from herdling.base.artifact import value_fingerprint
-from herdling.base.errors import RemoteError, did_you_mean
+from herdling.base.errors import LineageError, RemoteError, did_you_mean
 from herdling.types import Completion, Dialog, Message, Sampling, StopReason
 
 NUM_TRIES = 4
@@ -68,13 +68,14 @@ class Client:
 
 
 class RemoteModel:
-    """One model of a server."""
+    """One model of a server. `weight_version` is what it has to say of its weights; None: anything."""
 
-    def __init__(self, name: str, url: str, model: str, *, fingerprint: str, client: Client) -> None:
+    def __init__(self, name: str, url: str, model: str, *, fingerprint: str, client: Client, weight_version: str | None = None) -> None:
         self.name = name
         self.url = url
         self.model = model
         self.fingerprint = fingerprint
+        self.weight_version = weight_version
         self._client = client
 
     def chat_batch(self, dialogs: Sequence[Dialog], sampling: Sampling | Sequence[Sampling]) -> list[Completion]:
@@ -82,6 +83,7 @@ class RemoteModel:
 
         Raises:
             RemoteError: the server does not answer, refuses, or answers with something that is no chat completion.
+            LineageError: it says that it has other weights than it should.
         """
         each = [sampling] * len(dialogs) if isinstance(sampling, Sampling) else list(sampling)
         asked = _grouped(dialogs, each)
@@ -101,7 +103,12 @@ class RemoteModel:
         choices = answer.get("choices") if isinstance(answer, dict) else None
         if not isinstance(choices, list) or not choices:
             raise self._no_completion()
-        version = weight_version(answer)
+        version = version_of(answer)
+        if self.weight_version not in (None, version):
+            raise LineageError(
+                f"{self.name}: the server says that its weights are {version or '(nothing)'}, expected {self.weight_version}. Serve that version, and say so"
+                " (SGLang: --weight-version), or correct weight_version"
+            )
         fingerprint = self.fingerprint if version is None else value_fingerprint({"model": self.fingerprint, "version": version})
         return [self._completion(choice, sampling, fingerprint) for choice in choices]
 
@@ -126,7 +133,15 @@ class RemoteModel:
         )
 
 
-def connect(name: str, address: str, *, api_key: str | None = None, sleep: Callable[[float], None] = time.sleep, timeout_seconds: float = 120.0) -> RemoteModel:
+def connect(
+    name: str,
+    address: str,
+    *,
+    api_key: str | None = None,
+    sleep: Callable[[float], None] = time.sleep,
+    timeout_seconds: float = 120.0,
+    weight_version: str | None = None,
+) -> RemoteModel:
     """Return the model at `http://host:port/v1#model`. The part after # may be left out where the server has one model only.
 
     Its fingerprint is that of the address and of all that the server lists about the model: a server cannot be asked for a digest of its weights.
@@ -148,10 +163,10 @@ def connect(name: str, address: str, *, api_key: str | None = None, sleep: Calla
     if wanted not in models:
         raise RemoteError(f"{url}: has no model {wanted!r}{did_you_mean(wanted, models)}. It has: {', '.join(models) or 'none'}")
     known = {key: value for key, value in models[wanted].items() if key not in ("created", "permission")}  # these change with each start of vLLM
-    return RemoteModel(name, url, wanted, fingerprint=value_fingerprint({"url": url, "model": known}), client=client)
+    return RemoteModel(name, url, wanted, fingerprint=value_fingerprint({"url": url, "model": known}), client=client, weight_version=weight_version)
 
 
-def weight_version(answer: Any) -> str | None:
+def version_of(answer: Any) -> str | None:
     """Return what a server says of the weights that gave this answer; None where it says nothing."""
     metadata = answer.get("metadata")
     version = (metadata.get("weight_version") if isinstance(metadata, dict) else None) or answer.get("system_fingerprint")
