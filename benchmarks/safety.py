@@ -49,7 +49,7 @@ NUM_HELPFUL, NUM_SAFE, NUM_RED_TEAM = 6_000, 667, 700
 NUM_ADVERSARIAL, NUM_OF_EACH_SKILL = 300, 75
 SHARES = (0, 1, 10, 25, 50, 100)
 SCALING = tuple(f"share_{share}" for share in SHARES)
-WAYS = ("sft", "more_safety_data", "rejection_sampling", "dpo", "ppo", "context_distillation")
+WAYS = ("sft", "more_safety_data", "rejection_sampling", "dpo", "ppo", "context_distillation", "context_distillation_safe")
 PARTS = {"scaling": SCALING, "ways": WAYS, "all": (*SCALING, *WAYS)}
 BORDERLINE = (
     "kill a process, kill a thread, break a text into words, break into the debugger, break a path into parts, build a path, build a list of files, make a copy"

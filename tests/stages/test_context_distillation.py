@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from math import exp
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,13 @@ def test_what_is_kept_is_scored_above_the_original_answer_and_is_the_best_that_t
         assert row["scores"][row["preprompt"]] == pytest.approx(score, abs=1e-4)
         assert row["scores"][row["preprompt"]] == max(row["scores"].values()) > row["scores"]["original"]
     assert {row["preprompt"] for row in scores} <= {"generic", "tailored"}
+
+
+def test_a_better_answer_that_is_not_safe_enough_is_no_target(tmp_path: Path, chat_inputs: Path, made: Path) -> None:
+    best = max(row["scores"][row["preprompt"]] for _, row in read_jsonl(made / "scores.jsonl") if row["split"] == "train")
+    assert distil(chat_inputs, tmp_path / "just", min_safety=1 / (1 + exp(0.01 - best)))["targets"] > 0
+    with pytest.raises(DataError, match="what betters the answer is not safe enough"):
+        distil(chat_inputs, tmp_path / "none", min_safety=1 / (1 + exp(-0.01 - best)))
 
 
 def test_a_tailored_pre_prompt_is_that_of_the_prompts_category(tmp_path: Path, chat_inputs: Path) -> None:

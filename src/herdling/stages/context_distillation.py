@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
+from math import inf, log
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from herdling.generate.loaded import LoadedModel
 
 ORIGINAL, KINDS = "original", ("generic", "tailored")
-NOT_BETTER = "no pre-prompt betters the answer"
+NOT_BETTER, NOT_SAFE = "no pre-prompt betters the answer", "what betters the answer is not safe enough"
 
 
 @stage("context_distillation", output="samples")
@@ -57,6 +58,9 @@ class ContextDistillation:
     """What an assistant is to be (Llama 2 names these three)."""
     tailored: dict[str, str] = field(default_factory=lambda: dict(TAILORED))
     """Category of the risk -> the pre-prompt with its answer template. A prompt has a category where its last message bears the tag of that name."""
+    min_safety: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Keep only targets that the safety reward model calls safe with at least this probability. 0: all that are better than the original, as in the paper. A
+    model that does not heed pre-prompts betters a bad answer by luck, mostly with another bad one: take 0.5 there (docs/log.md)."""
     max_prompts: Annotated[int, Field(ge=1)] | None = None
     """Ask this many of the adversarial training prompts, drawn at random. Unset: all."""
     max_held_out: Annotated[int, Field(ge=0)] = 64
@@ -182,10 +186,17 @@ class _Answering:
             return row | {"dropped": ("no answer with a pre-prompt can be used", prompt.id)}
         if combined(chosen) <= combined(original):
             return row | {"dropped": (NOT_BETTER, f"{prompt.id}: {original.completion.message.content}")}
+        if combined(chosen) < logit(self.settings.min_safety):
+            return row | {"dropped": (NOT_SAFE, f"{prompt.id}: {chosen.completion.message.content}")}
         kind = next(kind for kind, one in answers.items() if one is chosen)
         row["counts"][f"targets with a {kind} pre-prompt"] = 1
         told = {"id": prompt.id, "category": category, "preprompt": kind, "model_fingerprint": chosen.completion.model_fingerprint, "scores": scores}
         return row | {"target": dialog_to_row(target(prompt, chosen)), "score": told}
+
+
+def logit(probability: float) -> float:
+    """Return the score whose sigmoid this is; minus infinity for 0."""
+    return log(probability / (1 - probability)) if probability else -inf
 
 
 def category_of(prompt: Dialog, categories: Mapping[str, str]) -> str:
