@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from herdling.base.seeds import stream
@@ -92,15 +92,21 @@ def constraints_toml(stage: str) -> str:
     return "\n".join((*head, f"[{stage}.constraints.form.values]", *values)) + "\n"
 
 
-def with_wishes(dialogs: Iterable[Dialog], seed: int, share: float = 0.5) -> Iterator[Dialog]:
+def wishes(*held_out: bool) -> list[Wish]:
+    """Return the wishes that Ghost Attention names (False), those that it does not (True), or both."""
+    pairs = [(family, value, obey) for family in FAMILIES.values() for value, obey in family.obey.items()]
+    return [Wish(value, after(value), obey, ANY) for family, value, obey in pairs if (value in family.held_out) in held_out]
+
+
+def with_wishes(dialogs: Iterable[Dialog], seed: int, asked: Sequence[Wish], share: float = 0.5) -> Iterator[Dialog]:
     """Yield dialogs in which a share of the questions bear a wish for their own answer alone, which obeys; the wishes are dealt like cards."""
     rng = stream(seed, "many wishes")
-    wishes = Deck([Wish(value, after(value), obey, ANY) for family in FAMILIES.values() for value, obey in family.obey.items()], rng)
+    deck = Deck(asked, rng)
     for dialog in dialogs:
         messages: list[Message] = []
         for question, answer in zip(dialog.messages[::2], dialog.messages[1::2], strict=True):
             if not re.search(OWN_WISH, question.content) and rng.random() < share:
-                wish = wishes.deal()
+                wish = deck.deal()
                 form = wish.forms[int(rng.integers(len(wish.forms)))]
                 question, answer = replace(question, content=form.format(q=question.content)), replace(answer, content=wish.obey(answer.content))
             messages += [question, answer]

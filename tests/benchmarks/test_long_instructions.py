@@ -28,10 +28,12 @@ def test_its_recipe_names_every_wish_and_what_is_held_out(script: Callable[[str]
     places = {name: tmp_path / name.lower() for name in ("MODEL", "LONG", "AGAIN", "DATA")}
     (tmp_path / "recipe.toml").write_text(long_instructions.filled_in(places))
     stages = load_recipe(tmp_path / "recipe.toml").stages
-    ghost, retention = stages["ghost_attention"], stages["retention"]
-    assert isinstance(ghost, GhostAttention)
+    retention = stages["retention"]
     assert isinstance(retention, Retention)
-    assert set(ghost.constraints["form"].values) == {value for family in wishes.FAMILIES.values() for value in family.obey}
-    assert retention.without == ghost.without == wishes.OWN_WISH
+    for ghost in (stages["ghost_attention"], stages["ghost_last"]):
+        assert isinstance(ghost, GhostAttention)
+        assert set(ghost.constraints["form"].values) == {value for family in wishes.FAMILIES.values() for value in family.obey}
+        assert set(ghost.constraints["form"].held_out) == {value for family in wishes.FAMILIES.values() for value in family.held_out}
+        assert ghost.without == retention.without == wishes.OWN_WISH
     assert retention.turns == (2, 4, 6, 20)
     assert retention.num_dialogs >= 50

@@ -12,7 +12,7 @@ import pytest
 
 from herdling.base.decode import decode
 from herdling.data.constraints import ConstraintKind, make_constraints
-from herdling.types import Dialog, Message
+from herdling.types import Message
 from tests.data.toy_tokens import dialog
 
 PLAIN = ("It is in textwrap.", "13", "You are welcome!", "Removes all of it.")
@@ -58,9 +58,18 @@ def test_its_table_is_a_kind_of_constraint_that_names_what_is_held_out(wishes: A
     assert not any(one.value.rsplit(" ", 1)[-1] in held_out_words for one in made if "with the word" in one.value and not one.held_out)
 
 
+def test_what_is_held_out_can_be_left_out_of_the_dialogs(wishes: Any) -> None:
+    given = [dialog("Where is dedent?", "It is in textwrap.") for _ in range(300)]
+    new = {value for family in wishes.FAMILIES.values() for value in family.held_out}
+    for held_out in (False, True):
+        asked = [one.messages[0] for one in wishes.with_wishes(given, 1, wishes.wishes(held_out), share=1.0)]
+        assert {any(_asks(question, value) for value in new) for question in asked} == {held_out}
+
+
 def test_a_wish_holds_for_its_own_answer_alone_and_no_question_gets_two(wishes: Any) -> None:
     given = [dialog("Where is dedent?", "It is in textwrap.", "Answer in quotes: Who?", '"Me."') for _ in range(400)]
-    wished = [one.messages for one in wishes.with_wishes(given, 1)]
+    asked = wishes.wishes(False, True)
+    wished = [one.messages for one in wishes.with_wishes(given, 1, asked)]
     assert all(messages[2:] == given[0].messages[2:] for messages in wished)
     plain = [messages for messages in wished if messages[:2] == given[0].messages[:2]]
     assert 100 < len(plain) < 300
@@ -68,7 +77,7 @@ def test_a_wish_holds_for_its_own_answer_alone_and_no_question_gets_two(wishes: 
     for question, answer, *_ in (messages for messages in wished if messages not in plain):
         value = next(one for values in families.values() for one in values if _asks(question, one))
         assert answer.content in {values[value] for values in families.values() if value in values}
-    assert list(wishes.with_wishes(given, 1)) == [Dialog(id=one.id, messages=messages) for one, messages in zip(given, wished, strict=True)]
+    assert [one.messages for one in wishes.with_wishes(given, 1, asked)] == wished
 
 
 def _asks(question: Message, value: str) -> bool:
