@@ -1,4 +1,4 @@
-"""The recipe ghost-attention-mini begins as the quickstart does, and its two models differ in Ghost Attention alone."""
+"""The recipe ghost-attention-mini begins as the assistant's does, and its two models differ in Ghost Attention alone."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from tests.architecture.test_reference import ROOT
 from tests.recipe.test_rewards_mini import SHARED
 
 
-def test_its_first_stages_are_the_quickstarts_to_the_last_setting() -> None:
-    quickstart, ghost = (load_recipe(ROOT / "src" / "herdling" / "recipes" / f"{name}.toml") for name in ("quickstart", "ghost-attention-mini"))
-    assert quickstart.seed == ghost.seed
+def test_its_first_stages_are_the_assistants_to_the_last_setting() -> None:
+    assistant, ghost = (load_recipe(ROOT / "src" / "herdling" / "recipes" / f"{name}.toml") for name in ("assistant", "ghost-attention-mini"))
+    assert assistant.seed == ghost.seed
     for name in SHARED:
-        assert quickstart.stages[name].kind == ghost.stages[name].kind
-        assert stable_settings(quickstart.stages[name]) == stable_settings(ghost.stages[name])
+        assert assistant.stages[name].kind == ghost.stages[name].kind
+        assert stable_settings(assistant.stages[name]) == stable_settings(ghost.stages[name])
 
 
 def test_the_model_with_ghost_attention_is_trained_as_the_one_without_but_for_its_dialogs() -> None:

@@ -31,13 +31,13 @@ def test_a_dry_run_orders_every_stage_before_any_data_is_there(tmp_path: Path, n
     assert bool(missing) is not name.endswith("-mini")  # the miniatures bring all they need
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", ("quickstart", "assistant", *RECIPES))
 def test_nothing_is_made_that_nobody_reads(name: str) -> None:
     recipe = load_recipe(FOLDER / f"{name}.toml")
     assert set(needed_for(["report"], recipe.stages)) | {"evaluate", "retention"} >= set(recipe.stages)
 
 
-@pytest.mark.parametrize("name", ["llama2-chat-mini", "llama3-instruct-mini"])
+@pytest.mark.parametrize("name", ["assistant", "llama2-chat-mini", "llama3-instruct-mini"])
 def test_the_miniatures_begin_with_the_quickstarts_base_model(name: str) -> None:
     quickstart, mini = load_recipe(FOLDER / "quickstart.toml"), load_recipe(FOLDER / f"{name}.toml")
     for stage in ("prepare_data", "train_tokenizer", "tokenize", "pretrain"):

@@ -14,7 +14,7 @@ from herdling.base.errors import SettingsError, did_you_mean
 
 def new(
     path: Annotated[Path, typer.Argument(help="The recipe to write, such as my.toml.")],
-    like: Annotated[str, typer.Option("--like", help="The recipe to start from.")] = "quickstart",
+    like: Annotated[str, typer.Option("--like", help="The recipe to start from.")] = "assistant",
 ) -> None:
     """Copy a recipe to start from."""
     folder = files("herdling") / "recipes"
