@@ -31,7 +31,7 @@ def test_a_dry_run_orders_every_stage_before_any_data_is_there(tmp_path: Path, n
     assert bool(missing) is not name.endswith("-mini")  # the miniatures bring all they need
 
 
-@pytest.mark.parametrize("name", ("quickstart", "assistant", *RECIPES))
+@pytest.mark.parametrize("name", ["quickstart", "assistant", *RECIPES])
 def test_nothing_is_made_that_nobody_reads(name: str) -> None:
     recipe = load_recipe(FOLDER / f"{name}.toml")
     assert set(needed_for(["report"], recipe.stages)) | {"evaluate", "retention"} >= set(recipe.stages)
