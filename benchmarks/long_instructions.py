@@ -15,6 +15,7 @@ import re
 import shutil
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -37,9 +38,9 @@ CONTEXT = 896
 NUM_LONG = {"train": 3500, "validation": 40}
 """Dialogs that the model without Ghost Attention learns: of 2 to 20 turns, half of their questions with a wish for one turn."""
 NUM_AGAIN = {"train": 400, "validation": 40}
-"""Such dialogs that the model with it learns again, so that a wish for one turn stays one. No held-out wish stands there, for that would teach that it never lasts:
-it stands in dialogs of one turn, `ONE_TURN` times as many."""
-ONE_TURN = 2
+"""Such dialogs that the model with it learns again, so that a wish for one turn stays one. A held-out wish that is seen to end would teach that it never lasts:
+such wishes stand in the last turn alone, and in dialogs of one turn, `ONE_TURN` times as many."""
+ONE_TURN = 4
 
 
 def prepare(run: Path, out: Path) -> None:
@@ -51,11 +52,12 @@ def prepare(run: Path, out: Path) -> None:
     for split in NUM_LONG:
         dialogs = plain_dialogs(dialogs_of(run / "prepare_data", split), Ledger(split), without=None)
         many = with_wishes(joined(dialogs, (2, 20), stream_seed(1, "long")), stream_seed(1, "long", split), wishes(False, True))
-        again = with_wishes(joined(dialogs, (2, 20), stream_seed(1, "again")), stream_seed(1, "again", split), wishes(False))
+        again = with_wishes(joined(dialogs, (1, 19), stream_seed(1, "again")), stream_seed(1, "again", split), wishes(False))
         alone = with_wishes(joined(dialogs, (1, 1), stream_seed(1, "alone")), stream_seed(1, "alone", split), wishes(True), share=1.0)
         count = NUM_AGAIN[split]
+        ended = [replace(dialog, messages=(*dialog.messages, *last.messages)) for dialog, last in zip(islice(again, count), alone, strict=False)]
         write_jsonl(out / "long" / "dialogs" / f"{split}.jsonl", map(dialog_to_row, islice(many, NUM_LONG[split])))
-        write_jsonl(out / "again" / "dialogs" / f"{split}.jsonl", map(dialog_to_row, [*islice(again, count), *islice(alone, ONE_TURN * count)]))
+        write_jsonl(out / "again" / "dialogs" / f"{split}.jsonl", map(dialog_to_row, [*ended, *islice(alone, ONE_TURN * count)]))
 
 
 def filled_in(places: dict[str, Path]) -> str:
