@@ -4,7 +4,7 @@
 
 Reads the stages `prepare_data` and `sft` of a finished quickstart (`--run`). The chat model is given a longer context and learns long dialogs, joined from the
 starter's, with many wishes that hold for one turn: it is the model without Ghost Attention, and samples for the one with it. Both then answer dialogs of twenty
-turns. Fifteen minutes on a core, twice that beside other work.
+turns. Half an hour on one core that other work uses too.
 """
 
 from __future__ import annotations
