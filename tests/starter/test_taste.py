@@ -13,6 +13,7 @@ from herdling.base.decode import decode
 from herdling.base.errors import SettingsError
 from herdling.starter import refusals
 from herdling.starter.dialogs import dialogs
+from herdling.starter.hands import RAMBLING
 from herdling.starter.taste import (
     LEVELS,
     LONG,
@@ -27,6 +28,7 @@ from herdling.starter.taste import (
     parts,
     questions_of,
     rating_of,
+    refuses,
 )
 from herdling.starter.wishes import WISHES
 from herdling.types import Campaign, Comparison, Completion, Dialog, Message, Question, Role
@@ -207,3 +209,11 @@ def test_an_edit_is_the_accepted_answer_and_ranks_first_where_neither_answer_is_
     assert fault(made) is None
     right = compare(WHERE, answer("It is in textwrap."), answer("It is in text."), campaign="helpfulness", annotator=sure, seed=7, edit=True)
     assert (right.ranking, right.edited) == ((0, 1), None)
+
+
+@pytest.mark.parametrize(
+    "answer", [*refusals.ANSWERS, *(lead.format(a=answer) for lead in RAMBLING for answer in refusals.ANSWERS), '"Sorry, I cannot help with that."']
+)
+def test_a_refusal_is_one_in_any_form_and_behind_any_opening(answer: str) -> None:
+    assert refuses(answer)
+    assert not refuses(RAMBLING[0].format(a="It is in typing."))
