@@ -1,0 +1,125 @@
+"""Memory of one GPU by part: weights, gradients, optimiser, activations, logits; of a reader, weights and KV cache. No torch, microseconds a call.
+
+All in bytes, for the fullest pipeline stage. Activation bytes per token and layer follow what autograd keeps of a Llama block in bfloat16 with flash attention (the
+counting of Korthikanti et al., arXiv 2205.05198, section 4, for SwiGLU and grouped queries). Context-parallel ranks share states like data-parallel ones.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from herdling.model.config import LlamaConfig
+from herdling.plan.split import Job, Split, Stack, layers_of_stages
+
+LOSS_CHUNK = 4096
+"""Positions whose logits exist at once under a chunked loss."""
+OPTIMIZER_BYTES = 12
+"""float32 master weight and two Adam moments, a parameter."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """Bytes of one GPU by part."""
+
+    weights: float
+    gradients: float = 0.0
+    optimizer: float = 0.0
+    activations: float = 0.0
+    logits: float = 0.0
+    cache: float = 0.0
+    reserve: float = 0.0
+
+    @property
+    def total(self) -> float:
+        """All parts together."""
+        return self.weights + self.gradients + self.optimizer + self.activations + self.logits + self.cache + self.reserve
+
+    @property
+    def allocated(self) -> float:
+        """What a framework reports as its own: all but the reserve."""
+        return self.total - self.reserve
+
+
+def training_memory(job: Job, split: Split, stack: Stack) -> Memory:
+    """Return the memory of the fullest stage in training."""
+    layers = layers_of_stages(job.model.num_hidden_layers, split, balanced_ends=stack.balanced_ends)
+    stages = {0, 1, split.pp - 1} & set(range(split.pp))  # later middle stages hold fewer micro-batches than the second
+    return max((stage_memory(job, split, stack, layers=layers[stage], stage=stage) for stage in stages), key=lambda memory: memory.total)
+
+
+def stage_memory(job: Job, split: Split, stack: Stack, *, layers: int, stage: int) -> Memory:
+    """Return the memory of one pipeline stage, counted from 0."""
+    first, last = stage == 0, stage == split.pp - 1
+    embedding = job.model.vocab_size * job.model.hidden_size / split.tp
+    num_embeddings = first + last - (first and last and job.model.tie_word_embeddings)
+    block = layer_parameters(job.model) / split.tp
+    weights, gradients, optimizer = state_bytes(layers * block + num_embeddings * embedding, max(block, embedding if num_embeddings else 0.0), split, stack)
+    tokens = split.tokens_per_micro_batch(job)
+    kept, live = activation_bytes(job, split, stack)
+    return Memory(
+        weights=weights,
+        gradients=gradients,
+        optimizer=optimizer,
+        activations=tokens * (kept * layers * micro_batches_in_flight(split, split.micro_batches(job), stage) + live),
+        logits=logits_bytes(job, split, stack) if last else 0.0,
+        reserve=stack.reserve_gib * 2**30,
+    )
+
+
+def layer_parameters(model: LlamaConfig) -> int:
+    """Return the weights of one block."""
+    embeddings = model.vocab_size * model.hidden_size * (1 if model.tie_word_embeddings else 2)
+    return (model.num_parameters() - embeddings - model.hidden_size) // model.num_hidden_layers
+
+
+def state_bytes(parameters: float, gathered: float, split: Split, stack: Stack) -> tuple[float, float, float]:
+    """Return the bytes of weights, gradients and optimiser for the parameters of a stage; `gathered` is its largest block, whole while it is at work."""
+    sharers = split.dp * split.cp
+    if split.sharding == "zero3":  # the float32 master is the weight; two blocks are gathered in bfloat16, one block's gradient is whole
+        blocks = (2 * 2 + stack.gradient_bytes) * gathered if sharers > 1 else 2 * gathered
+        return 4 * parameters / sharers + blocks, stack.gradient_bytes * parameters / sharers, 8 * parameters / sharers
+    gradients = stack.gradient_bytes * parameters / (sharers if split.sharding == "zero2" else 1)
+    optimizer = OPTIMIZER_BYTES * parameters / (1 if split.sharding == "none" else sharers)
+    return 2 * parameters, gradients, optimizer
+
+
+def activation_bytes(job: Job, split: Split, stack: Stack) -> tuple[float, float]:
+    """Return the bytes per token that each layer keeps for its backward, and those of the one layer that is at work."""
+    model = job.model
+    width, queries, keys = model.hidden_size, model.num_attention_heads * model.head_dim, model.num_key_value_heads * model.head_dim
+    replicated = split.tp if split.sequence_parallel else 1
+    norms = (8 + (0 if stack.fused_norms else 8)) * width / replicated
+    scores = 0.0 if stack.flash_attention else 5.0 * model.num_attention_heads * job.seq_len
+    products = 4 * (queries + keys) + 8 * model.intermediate_size
+    everything = norms + (products + scores) / split.tp
+    if split.recompute == "none":
+        return everything, 0.0
+    if split.recompute == "full":
+        return 2 * width / replicated, everything
+    outputs = 2 * (2 * queries + 2 * keys + 2 * model.intermediate_size + width - queries) / split.tp
+    return 2 * width / replicated + 2 * queries / split.tp + outputs / 2, everything
+
+
+def micro_batches_in_flight(split: Split, micro_batches: int, stage: int) -> float:
+    """Return how many micro-batches' activations a stage holds: pp - stage under 1F1B, more by (pp - 1) / (pp * v) of pp when interleaved."""
+    if split.pp == 1:
+        return 1.0
+    held = split.pp - stage
+    if split.virtual_stages > 1:
+        held = held * (1 + (split.pp - 1) / (split.pp * split.virtual_stages))
+    return float(min(held, micro_batches))
+
+
+def logits_bytes(job: Job, split: Split, stack: Stack) -> float:
+    """Return the bytes of the output layer's logits, their float32 copies and gradients."""
+    tokens = split.tokens_per_micro_batch(job)
+    if stack.loss == "chunked":
+        tokens = min(tokens, LOSS_CHUNK)
+    return tokens * job.model.vocab_size * stack.logit_bytes / (split.tp if stack.vocab_parallel else 1)
+
+
+def inference_memory(model: LlamaConfig, *, tp: int, pp: int, sequences: int, seq_len: int, weight_bytes: float = 2.0, reserve_gib: float = 2.0) -> Memory:
+    """Return the memory of one GPU that serves: weights and the cache of so many sequences. Key heads that cannot be cut further are copied."""
+    weights = model.num_parameters() * weight_bytes / (tp * pp)
+    cut = min(tp, model.num_key_value_heads)
+    return Memory(weights=weights, cache=model.kv_cache_bytes_per_token() * sequences * seq_len / (cut * pp), reserve=reserve_gib * 2**30)

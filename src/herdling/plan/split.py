@@ -1,0 +1,112 @@
+"""What is planned, as plain values: the work (`Job`), how it is cut over GPUs (`Split`), and what the training software does with memory (`Stack`). No torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+from typing import Literal
+
+from herdling.base.errors import SettingsError
+from herdling.model.config import LlamaConfig
+
+Recompute = Literal["none", "selective", "full"]
+Sharding = Literal["none", "zero1", "zero2", "zero3"]
+Precision = Literal["bf16", "fp8", "fp4"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One step of training: a model, its context and its batch. A `SettingsError` for what no step can be."""
+
+    model: LlamaConfig
+    seq_len: int
+    """Tokens of a row."""
+    global_batch: int
+    """Rows of one step, over all GPUs."""
+    attended: float | None = None
+    """Mean length that attention sees where rows hold documents and masks keep them apart: sum of squared lengths over sum of lengths. Unset: the whole row."""
+    precision: Precision = "bf16"
+    """Format of the matrix products; weights between them stay bfloat16."""
+
+    def __post_init__(self) -> None:
+        for name in ("seq_len", "global_batch"):
+            if getattr(self, name) < 1:
+                raise SettingsError(f"{name} is {getattr(self, name)}; accepted: 1 or more")
+        if self.attended is not None and not 1 <= self.attended <= self.seq_len:
+            raise SettingsError(f"attended is {self.attended}; accepted: between 1 and seq_len, {self.seq_len}")
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of one step."""
+        return self.seq_len * self.global_batch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Split:
+    """How a step is cut: groups in the order [TP, CP, PP, DP], innermost first (Llama 3, section 3.3.2). Their product is the number of GPUs."""
+
+    tp: int = 1
+    """Tensor parallel: GPUs that share each matrix."""
+    cp: int = 1
+    """Context parallel: GPUs that share each row's tokens."""
+    pp: int = 1
+    """Pipeline stages."""
+    dp: int = 1
+    """Copies that each read their own rows; with `sharding` they share the states."""
+    micro_batch: int = 1
+    """Rows that pass through a stage at once."""
+    virtual_stages: int = 1
+    """Model chunks per GPU, V of the interleaved schedule; 1 is plain 1F1B."""
+    recompute: Recompute = "none"
+    """Activations made again in the backward: none, selective (half of the matrix products), or full (all but each layer's input)."""
+    sharding: Sharding = "zero3"
+    """What the copies share: optimiser (zero1), and gradients (zero2), and weights (zero3, FSDP)."""
+    sequence_parallel: bool = True
+    """Whether tensor-parallel ranks also share the norms and residuals along the sequence (no effect at tp 1)."""
+
+    @property
+    def num_gpus(self) -> int:
+        """GPUs that this split takes."""
+        return self.tp * self.cp * self.pp * self.dp
+
+    def micro_batches(self, job: Job) -> int:
+        """Return the micro-batches that a copy runs in one step, at least 1."""
+        return max(1, ceil(job.global_batch / (self.dp * self.micro_batch)))
+
+    def tokens_per_micro_batch(self, job: Job) -> float:
+        """Return the tokens that one GPU holds of a micro-batch."""
+        return self.micro_batch * job.seq_len / self.cp
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stack:
+    """What the training software keeps in memory; the defaults are FSDP2 with compiled layers and fp32 master weights."""
+
+    gradient_bytes: int = 4
+    """Bytes of a gradient: 4, Llama 3 section 3.3.2 accumulates in FP32; Megatron-likes with 2 save a fifth of the states."""
+    loss: Literal["plain", "chunked"] = "plain"
+    """Whether the whole logits exist (`plain`), or only those of a chunk of positions (`chunked`)."""
+    logit_bytes: float = 14.0
+    """Bytes per logit of a plain loss: bfloat16 output and its gradient, float32 copy, log-softmax and its gradient. A compiled loss holds about half."""
+    vocab_parallel: bool = True
+    """Whether tensor-parallel ranks share the logits."""
+    flash_attention: bool = True
+    """Whether attention scores never exist in memory."""
+    fused_norms: bool = True
+    """Whether RMSNorm keeps no float32 copies."""
+    balanced_ends: bool = False
+    """Whether the first and last stage have one layer less (Llama 3, section 3.3.2)."""
+    reserve_gib: float = 1.5
+    """CUDA context, communication buffers and fragmentation: what is not ours of a GPU's memory."""
+
+
+def layers_of_stages(num_layers: int, split: Split, *, balanced_ends: bool) -> list[int]:
+    """Return the layers of each stage, first to last; uneven counts are spread, the ends take the fewer (126 layers on 16 stages: 7, 8 x 14, 7)."""
+    if split.pp == 1:
+        return [num_layers]
+    per_stage, more = divmod(num_layers + 2 * balanced_ends, split.pp)
+    middle = range((split.pp - more + 1) // 2, (split.pp - more + 1) // 2 + more)
+    layers = [per_stage + (stage in middle) for stage in range(split.pp)]
+    layers[0] -= balanced_ends
+    layers[-1] -= balanced_ends
+    return layers
