@@ -11,7 +11,7 @@ import sys
 import typer
 
 from herdling.base.errors import HerdlingError, Stopped
-from herdling.cli import annotate, chat, convert, new, quickstart, run, serve, show
+from herdling.cli import annotate, chat, convert, fit, new, quickstart, run, serve, show
 
 app = typer.Typer(
     name="herdling",
@@ -29,6 +29,7 @@ app.command("chat")(chat.chat)
 app.command("annotate")(annotate.annotate)
 app.command("convert")(convert.convert)
 app.command("serve")(serve.serve)
+app.add_typer(fit.app, name="fit")
 
 
 def main() -> None:

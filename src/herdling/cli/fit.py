@@ -1,0 +1,110 @@
+"""`herdling fit isoflop|parametric|ladder FILE.csv`: what measured runs say of larger ones, with intervals and the score on what was left out.
+
+Reads tables only, prints a table or JSON; starts without torch, answers in about a second.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from herdling.base.errors import SettingsError
+from herdling.base.units import format_count
+
+app = typer.Typer(help="Forecast larger runs from measured ones: isoFLOP sweeps, parametric laws, task ladders.", no_args_is_help=True)
+DEFAULT_FLOPS = 3.8e25
+"""Llama 3 405B's."""
+
+File = Annotated[Path, typer.Argument(metavar="FILE", help="A .csv or .csv.gz with a line for each run.")]
+At = Annotated[list[str] | None, typer.Option("--at", help="Compute in FLOPs to forecast for, such as 3.8e25; may be given more than once.")]
+Outliers = Annotated[str, typer.Option("--outliers", help="keep, highest:K (leave out the K highest losses) or residual:Z (beyond Z robust deviations).")]
+Bootstraps = Annotated[int, typer.Option("--bootstraps", min=20, help="Resamples for the intervals.")]
+Json = Annotated[bool, typer.Option("--json", help="Write it for a program.")]
+
+
+@app.command("isoflop")
+def isoflop(file: File, at: At = None, outliers: Outliers = "keep", bootstraps: Bootstraps = 300, as_json: Json = False) -> None:
+    """Fit a sweep of several sizes at each of a few budgets: columns compute_budget, training_tokens, validation_loss, perhaps parameters."""
+    _fit_sweep(file, at, outliers, bootstraps, as_json=as_json, isoflop=True, trajectories=False)
+
+
+@app.command("parametric")
+def parametric(
+    file: File,
+    at: At = None,
+    outliers: Outliers = "keep",
+    bootstraps: Bootstraps = 300,
+    trajectories: Annotated[bool, typer.Option("--trajectories", help="Rows are points along training curves: fit their envelope too.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Fit L(N, D) = E + A/N^alpha + B/D^beta to runs of any sizes: two of compute, parameters and tokens, and a loss."""
+    _fit_sweep(file, at, outliers, bootstraps, as_json=as_json, isoflop=False, trajectories=trajectories)
+
+
+def _fit_sweep(file: Path, at: list[str] | None, outliers: str, bootstraps: int, *, as_json: bool, isoflop: bool, trajectories: bool) -> None:
+    from herdling.plan.measurements import read_losses
+    from herdling.plan.sweep import forecast_sweep
+
+    rows = read_losses(file)
+    flops = [_flops(text) for text in at] if at else [DEFAULT_FLOPS]
+    found = forecast_sweep(rows, flops, outliers=outliers, isoflop=isoflop, trajectories=trajectories, num_bootstraps=bootstraps)
+    if as_json:
+        print(json.dumps(found))
+    else:
+        _print_sweep(found)
+
+
+def _flops(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise SettingsError(f"--at {text}: expected FLOPs above 0, such as 3.8e25")
+    return value
+
+
+def _print_sweep(found: dict[str, Any]) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    for name, exponent in (("isoflop", "alpha"), ("envelope", "alpha"), ("parametric", "parameter_exponent")):
+        if found[name]:
+            console.print(_optima(name, exponent, found[name]))
+    law = found["parametric"]
+    console.print(
+        f"L(N, D) = {law['E']:.4f} + {law['A']:.4g}/N^{law['alpha']:.4f} + {law['B']:.4g}/D^{law['beta']:.4f}, N is {found['convention']['N']}, C = 6ND"
+    )
+    console.print(f"{law['num_points']} points, mean error {law['mean_relative_error']:.2%}; outliers: {found['outliers']['policy']}", end="")
+    dropped = found["outliers"]["dropped_lines"]
+    console.print(f", left out: lines {', '.join(map(str, dropped))}" if dropped else "")
+    for budget, gap in found["disagreement"].items():
+        console.print(
+            f"disagreement at {budget}: the parabolas ask for {gap['tokens_ratio']:.2f} times the tokens of the parametric law; "
+            f"if that is right, they waste {gap['wasted_compute']:.1%} of the compute"
+        )
+    held = found["held_out"]
+    console.print(
+        f"the largest budget left out: {held['num_rows']} losses predicted with a mean error of {held['mean_relative_error']:.2%}"
+        if "num_rows" in held
+        else f"not scored on a left-out budget: {held['not_scored']}"
+    )
+
+
+def _optima(name: str, exponent: str, fit: dict[str, Any]) -> Table:
+    words = {"isoflop": "Parabola per budget", "envelope": "Envelope of training curves", "parametric": "Parametric law"}
+    title = f"{words[name]}: " + (f"tokens = {fit['A']:.4g} C^{fit['alpha']:.4f}" if "budgets" in fit else f"parameters ~ C^{fit[exponent]:.4f}")
+    table = Table(title=title, title_justify="left")
+    for column in ("FLOPs", "tokens", "90 %", "parameters", "tokens per parameter"):
+        table.add_column(column, justify="right")
+    intervals = fit.get("intervals") or {}
+    tokens_at = intervals.get("bootstrap", intervals).get("tokens_at", {})
+    for budget, tokens in fit["tokens_at"].items():
+        size = fit["parameters_at"][budget]
+        ends = tokens_at.get(budget)
+        shown = f"{format_count(ends[0])} to {format_count(ends[1])}" if ends else "not known"
+        table.add_row(budget, format_count(tokens), shown, format_count(size), f"{tokens / size:.3g}")
+    return table

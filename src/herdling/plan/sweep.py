@@ -1,0 +1,89 @@
+"""What a sweep says by every method: isoFLOP parabolas, the parametric law, the envelope; how far they disagree, and what that costs. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from herdling.base.errors import DataError
+from herdling.plan.coverage import score_above, score_largest_budgets
+from herdling.plan.isoflop import TokenLaw, fit_envelope, fit_isoflop
+from herdling.plan.measurements import LossRows
+from herdling.plan.parametric import ParametricFit, fit_parametric
+from herdling.plan.resampling import Interval, flops_name, line_intervals, parametric_intervals, tokens_key
+from herdling.plan.scaling_law import FLOPS_PER_PARAMETER_AND_TOKEN
+
+TOP_SHARE = 0.9
+"""Where compute has no budgets, the rows above this quantile are the ones left out."""
+
+
+def forecast_sweep(
+    rows: LossRows, flops: Sequence[float], *, outliers: str = "keep", isoflop: bool = True, trajectories: bool = False, num_bootstraps: int = 300
+) -> dict[str, Any]:
+    """Fit a sweep by every method that it allows and return what `herdling fit` prints: `isoflop`, `parametric`, `envelope`, `disagreement`, `held_out`.
+
+    `isoflop` wants runs in budgets; `trajectories` says that rows are points along training curves.
+    """
+    line = fit_isoflop(rows) if isoflop else None
+    fit = fit_parametric(rows, outliers=outliers)
+    envelope = fit_envelope(rows) if trajectories else None
+    return {
+        "isoflop": None if line is None else _line(line, flops),
+        "parametric": _law(rows, fit, flops, num_bootstraps),
+        "envelope": None if envelope is None else _line(envelope, flops, intervals=False),
+        "disagreement": {} if line is None else {flops_name(budget): _disagreement(line, fit, budget) for budget in flops},
+        "held_out": _held_out(rows, outliers, in_budgets=isoflop),
+        "convention": {"N": rows.convention, "C": "6ND"},
+        "outliers": {"policy": outliers, "dropped_lines": list(fit.dropped_lines)},
+    }
+
+
+def _line(law: TokenLaw, flops: Sequence[float], *, intervals: bool = True) -> dict[str, Any]:
+    found = {"alpha": law.alpha, "A": law.A, "tokens_at": {flops_name(budget): law.tokens(budget) for budget in flops}}
+    found["parameters_at"] = {flops_name(budget): law.parameters(budget) for budget in flops}
+    sure = intervals and len(law.valleys) > 2
+    found["intervals"] = _by_budget(line_intervals(law, flops), flops) if sure else None
+    found["budgets"] = [asdict(valley) for valley in law.valleys]
+    return found
+
+
+def _by_budget(intervals: Mapping[str, Interval], flops: Sequence[float]) -> dict[str, Any]:
+    ends = {name: [interval.low, interval.high] for name, interval in intervals.items()}
+    tokens = {flops_name(budget): ends.pop(tokens_key(budget)) for budget in flops}
+    return {"level": 0.9, **ends, "tokens_at": tokens}
+
+
+def _law(rows: LossRows, fit: ParametricFit, flops: Sequence[float], num_bootstraps: int) -> dict[str, Any]:
+    optima = {flops_name(budget): fit.law.allocate(budget) for budget in flops}
+    intervals = parametric_intervals(rows, fit, flops, num_bootstraps=num_bootstraps)
+    return {
+        **fit.law.as_dict(),
+        "parameter_exponent": fit.law.parameter_exponent,
+        "tokens_at": {name: optimum.tokens for name, optimum in optima.items()},
+        "parameters_at": {name: optimum.parameters for name, optimum in optima.items()},
+        "loss_at": {name: optimum.loss for name, optimum in optima.items()},
+        "intervals": {method: _by_budget(found, flops) for method, found in intervals.items()},
+        "objective": fit.objective,
+        "num_points": fit.num_points,
+        "mean_relative_error": fit.mean_relative_error,
+    }
+
+
+def _disagreement(line: TokenLaw, fit: ParametricFit, flops: float) -> dict[str, float]:
+    """Return the ratio of tokens, and the share of compute that the parabolas' choice wastes if the parametric law is right."""
+    tokens = line.tokens(flops)
+    loss = float(fit.law.loss(flops / FLOPS_PER_PARAMETER_AND_TOKEN / tokens, tokens))
+    wasted = 1 - fit.law.equivalent_flops(loss) / flops
+    return {"tokens_ratio": tokens / fit.law.allocate(flops).tokens, "wasted_compute": wasted}
+
+
+def _held_out(rows: LossRows, outliers: str, *, in_budgets: bool) -> dict[str, Any]:
+    try:
+        if in_budgets:
+            return asdict(score_largest_budgets(rows, outliers=outliers))
+        return asdict(score_above(rows, float(np.quantile(rows.flops, TOP_SHARE)), outliers=outliers))
+    except DataError as error:
+        return {"not_scored": str(error)}

@@ -1,0 +1,62 @@
+"""`herdling fit` as a program and a person read it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from herdling.cli.fit import app
+from tests.plan.made_sweep import TRUTH, made_sweep, write_sweep
+
+
+def fitted(*arguments: str) -> str:
+    result = CliRunner().invoke(app, list(arguments), catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_json_has_both_fits_their_intervals_and_their_disagreement(tmp_path: Path) -> None:
+    file = write_sweep(tmp_path / "runs.csv", made_sweep(noise=1e-3))
+    found = json.loads(fitted("isoflop", str(file), "--json", "--bootstraps", "40", "--at", "3.8e25", "--at", "1e21"))
+    assert set(found["isoflop"]["tokens_at"]) == {"3.8e25", "1e21"}
+    assert found["isoflop"]["alpha"] == pytest.approx(1 - TRUTH.parameter_exponent, abs=0.05)
+    low, high = found["isoflop"]["intervals"]["tokens_at"]["1e21"]
+    assert low < found["isoflop"]["tokens_at"]["1e21"] < high
+    assert found["parametric"]["intervals"]["jackknife"]["alpha"][0] < found["parametric"]["alpha"]
+    assert found["disagreement"]["1e21"]["tokens_ratio"] == pytest.approx(1, abs=0.3)
+    assert found["held_out"]["mean_relative_error"] < 0.01
+    assert found["convention"] == {"N": "C/6D", "C": "6ND"}
+
+
+def test_table_says_what_was_fitted_and_how_well(tmp_path: Path) -> None:
+    shown = fitted("isoflop", str(write_sweep(tmp_path / "runs.csv", made_sweep(noise=1e-3))), "--bootstraps", "40")
+    for words in ("tokens = ", "3.8e25", "disagreement", "the largest budget left out", "outliers: keep"):
+        assert words in shown
+
+
+def test_runs_without_budgets_have_the_parametric_fit(tmp_path: Path) -> None:
+    file = write_sweep(tmp_path / "runs.csv", made_sweep(noise=1e-3))
+    found = json.loads(fitted("parametric", str(file), "--json", "--bootstraps", "40", "--outliers", "highest:2"))
+    assert found["isoflop"] is None
+    assert len(found["outliers"]["dropped_lines"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("compute_budget,training_tokens,validation_loss\n6e18,1e9,2.5\n6e18,2e9,2.4\n", "line 2, 3: the budget 6e+18 has 2 runs"),
+        ("compute_budget,training_tokens,validation_loss\n6e18,1e9,nan\n", "line 2: validation_loss is nan"),
+    ],
+)
+def test_failure_is_a_message_without_traceback_or_torch(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "runs.csv").write_text(text, encoding="utf-8")
+    code = "import sys\nfrom herdling.cli.main import main\ntry:\n    main()\nfinally:\n    assert 'torch' not in sys.modules\n"
+    result = subprocess.run([sys.executable, "-c", code, "fit", "isoflop", str(tmp_path / "runs.csv")], capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
