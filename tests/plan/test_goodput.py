@@ -106,6 +106,14 @@ def test_maintenance_stragglers_and_spares_by_hand() -> None:
     assert goodput(Rates(server=1e-3), Saving(interval_seconds=95, pause_seconds=5), short).spares == pytest.approx(0.5)
 
 
+def test_shares_of_time_add_up() -> None:
+    recovery = Recovery(restart_seconds=95, maintenance_every_seconds=9000, maintenance_seconds=900, spare_servers=1, repair_seconds=DAY)
+    shares = goodput(Rates(server=1e-5, job=1e-5, straggler=1e-5), Saving(interval_seconds=95, pause_seconds=5), recovery).shares()
+    assert sum(shares.values()) == pytest.approx(1.0)
+    assert min(shares.values()) >= 0
+    assert shares["pauses of saves"] == pytest.approx(0.05)
+
+
 def test_unnoticed_corruption_costs_its_discovery() -> None:
     plain = failure_factor(Rates(job=1e-5), Saving(interval_seconds=100, pause_seconds=1), Recovery(restart_seconds=0))
     struck = failure_factor(Rates(corruption=1e-5), Saving(interval_seconds=100, pause_seconds=1), Recovery(restart_seconds=0, detection_seconds=20_000))

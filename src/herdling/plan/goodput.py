@@ -117,6 +117,19 @@ class Goodput:
         """The whole product."""
         return self.failures * self.maintenance * self.spares * self.slow
 
+    def shares(self) -> dict[str, float]:
+        """Return where the time goes, as shares of elapsed time that add up to 1."""
+        after_maintenance = self.failures * self.maintenance
+        after_spares = after_maintenance * self.spares
+        return {
+            "useful": self.efficiency,
+            "pauses of saves": 1 - self.pauses,
+            "lost work and restarts": self.pauses - self.failures,
+            "planned maintenance": self.failures - after_maintenance,
+            "waiting for spares": after_maintenance - after_spares,
+            "stragglers, and groups that are out": after_spares - self.efficiency,
+        }
+
 
 def young_interval(pause_seconds: float, mean_time: float) -> float:
     """Return sqrt(2 pause M): first order, for pauses far below the mean time between failures (Young, 1974)."""
