@@ -9,9 +9,9 @@ import pytest
 from herdling.base.errors import SettingsError
 from herdling.base.seeds import stream
 from herdling.plan.failures import Rates
-from herdling.plan.goodput import Recovery, Saving
 from herdling.plan.goodput_forecast import Run, forecast, llama3_run, seconds_of, what_if
 from herdling.plan.goodput_simulation import simulate
+from herdling.plan.saving import Recovery, Saving
 
 SMALL = Run(
     num_gpus=64,

@@ -8,8 +8,9 @@ import pytest
 from herdling.base.errors import SettingsError
 from herdling.base.seeds import stream
 from herdling.plan.failures import LLAMA3, Rates
-from herdling.plan.goodput import Recovery, Saving, goodput
+from herdling.plan.goodput import goodput
 from herdling.plan.goodput_simulation import simulate
+from herdling.plan.saving import Recovery, Saving
 
 DAY = 86400.0
 RATES = LLAMA3.rates(16384)

@@ -14,8 +14,10 @@ import numpy as np
 from herdling.base.errors import SettingsError
 from herdling.base.seeds import stream
 from herdling.plan.failures import LLAMA3, LLAMA3_PLANNED, Rates, check_amount
-from herdling.plan.goodput import Goodput, Recovery, Saving, best_saving, goodput
+from herdling.plan.goodput import Goodput, goodput
 from herdling.plan.goodput_simulation import simulate
+from herdling.plan.save_interval import best_saving
+from herdling.plan.saving import Recovery, Saving
 
 NUM_RUNS = 100
 COVERAGE = 0.9

@@ -14,7 +14,8 @@ import numpy as np
 
 from herdling.base.errors import SettingsError
 from herdling.plan.failures import Rates
-from herdling.plan.goodput import Recovery, Saving, goodput, split_rates
+from herdling.plan.goodput import goodput, split_rates
+from herdling.plan.saving import Recovery, Saving
 
 MOST_EVENTS = 5_000_000
 
