@@ -18,6 +18,8 @@ from herdling.plan.saving import Recovery, Saving
         (lambda: Saving(interval_seconds=10, pause_seconds=1, saves_per_write=2), "with memory_pause_seconds"),
         (lambda: Recovery(restart_seconds=-5), "recovery.restart_seconds: found -5"),
         (lambda: Recovery(restart_seconds=5, replica_groups=0), "recovery.replica_groups: found 0"),
+        (lambda: Recovery(restart_seconds=5, replica_groups=8), "replica_restart_seconds, needed where there are replica groups: found 0"),
+        (lambda: Recovery(restart_seconds=5, spare_servers=4), "repair_seconds, needed where spares are counted: found 0"),
         (lambda: Recovery(restart_seconds=5, spare_servers=-2), "recovery.spare_servers: found -2"),
     ],
 )

@@ -129,7 +129,7 @@ def what_if(run: Run) -> list[tuple[str, Run]]:
         best = max((_at_best(one) for one in copied), key=lambda one: one.goodput.efficiency)
         changed.append((f"copies in the memory of other servers (1 s), 1 of {best.saving.saves_per_write} to storage too", best))
     if recovery.replica_groups == 1:
-        groups = replace(recovery, replica_groups=8, replica_restart_seconds=recovery.restart_seconds, quorum_seconds=5.0)
+        groups = replace(recovery, replica_groups=8, replica_restart_seconds=recovery.restart_seconds or 1.0, quorum_seconds=5.0)
         changed.append(
             (
                 "8 replica groups, of which the others train on",

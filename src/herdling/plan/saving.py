@@ -86,3 +86,7 @@ class Recovery:
             check_amount(f"recovery.{name}", getattr(self, name))
         check_amount("recovery.spare_servers", self.spare_servers or 0, unit="servers")
         check_amount("recovery.replica_groups", self.replica_groups, zero=False, unit="groups")
+        if self.replica_groups > 1:
+            check_amount("recovery.replica_restart_seconds, needed where there are replica groups", self.replica_restart_seconds, zero=False)
+        if self.spare_servers is not None:
+            check_amount("recovery.repair_seconds, needed where spares are counted", self.repair_seconds, zero=False)

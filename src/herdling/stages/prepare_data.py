@@ -46,7 +46,8 @@ class PrepareData:
     sources: dict[str, str | SourceConfig]
     """Name of a source -> where its documents are: a file, a folder, a glob, `hf:org/name`, `starter:NAME`, or a table of `SourceConfig`."""
     dialogs: str | None = None
-    """Where the dialogs for fine-tuning are: `starter:dialogs`, `starter:demonstrations` (the same, written by many hands of differing quality), or a file, folder, glob or `hf:org/name` in one of the forms of `data.dialogs`."""
+    """Where the dialogs for fine-tuning are: `starter:dialogs`, `starter:demonstrations` (the same, written by many hands of differing quality), or a file,
+    folder, glob or `hf:org/name` in one of the forms of `data.dialogs`."""
     max_dialogs: Annotated[int, Field(ge=1)] | None = None
     """Keep at most this many training dialogs, the same first ones for every number: few demonstrations beside many prompts, as in Llama 2, section 3.1 (27,540
     were enough). Unset: all."""
