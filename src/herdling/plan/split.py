@@ -1,4 +1,4 @@
-"""What is planned, as plain values: the work (`Job`), how it is cut over GPUs (`Split`), and what the training software does with memory (`Stack`). No torch."""
+"""What is planned, as plain values: the work (`Job`), how it is cut over GPUs (`Split`), and what the training software does (`Stack`). No torch."""
 
 from __future__ import annotations
 
@@ -25,6 +25,12 @@ class Job:
     """Rows of one step, over all GPUs."""
     attended: float | None = None
     """Mean length that attention sees where rows hold documents and masks keep them apart: sum of squared lengths over sum of lengths. Unset: the whole row."""
+    trained_models: int = 1
+    """Models of this shape that are trained: 2 in PPO, policy and critic (Llama 2, section 3.2.3)."""
+    frozen_models: int = 0
+    """Models of this shape that only score: 2 in PPO, reference and reward; 1 in DPO."""
+    feed_forward: Literal["swiglu", "gelu"] = "swiglu"
+    """GELU of width f is written as an `intermediate_size` of 2f/3, which has its weights and FLOPs; it only keeps fewer activations."""
     precision: Precision = "bf16"
     """Format of the matrix products; weights between them stay bfloat16."""
 
@@ -92,12 +98,24 @@ class Stack:
     """Whether tensor-parallel ranks share the logits."""
     flash_attention: bool = True
     """Whether attention scores never exist in memory."""
+    compiled: bool = False
+    """Whether pointwise results (norms, activated gate) are made again in the backward, as torch.compile does, so that only results of products are kept."""
     fused_norms: bool = True
     """Whether RMSNorm keeps no float32 copies."""
+    async_tp: bool = False
+    """Whether tensor-parallel gathers are fused with their matrix products, so that no gathered input exists."""
+    low_precision_inputs: bool = False
+    """Whether fp8 and fp4 matrix products keep their inputs for the backward in a byte a value, as Transformer Engine does."""
+    repeated_keys: bool = False
+    """Whether key heads are copied to the number of query heads before context-parallel ranks gather them."""
+    micro_batches_ahead: int = 0
+    """Micro-batches that a pipeline stage holds beyond those that 1F1B needs, such as one received ahead."""
     balanced_ends: bool = False
     """Whether the first and last stage have one layer less (Llama 3, section 3.3.2)."""
     reserve_gib: float = 1.5
-    """CUDA context, communication buffers and fragmentation: what is not ours of a GPU's memory."""
+    """CUDA context and communication buffers: what a GPU's memory holds besides the framework's."""
+    fragmentation: float = 0.03
+    """What the caching allocator holds beyond what is asked of it, as a share (2 to 4 % in torchtitan's published memory)."""
 
 
 def layers_of_stages(num_layers: int, split: Split, *, balanced_ends: bool) -> list[int]:

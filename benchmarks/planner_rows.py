@@ -1,0 +1,208 @@
+"""One published configuration of a large training run as the planner sees it: a row of the file to `Job`, `Split`, `Stack`, `Gpu` and what was measured.
+
+What the software of each publisher does with memory is told here from its own documents, not from the measurements: these are descriptions, not fitted numbers.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import hashlib
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from herdling.base.errors import DataError, SettingsError
+from herdling.model.config import LlamaConfig
+from herdling.plan.hardware import Gpu, find_gpu
+from herdling.plan.memory import training_memory
+from herdling.plan.split import Job, Precision, Recompute, Sharding, Split, Stack
+from herdling.plan.throughput import flops_per_token
+
+COLUMNS = (
+    *("source", "model", "arch", "layers", "dim", "heads", "kv_heads", "ffn", "vocab", "tied", "seq", "global_batch", "gpus", "gpu_kind", "inter_bw_GBps"),
+    *("tp", "sp", "cp", "pp", "vpp", "dp", "fsdp_kind", "microbatch", "activation_checkpointing", "precision", "compile_kernel"),
+    *("step_time_s", "tokens_per_s_per_gpu", "tflops_per_gpu", "mfu", "memory_GB", "status"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """A configuration that someone ran; `seconds` of a step and `memory_gib` where they were published, `fits` unless it ended otherwise."""
+
+    id: str
+    source: str
+    job: Job
+    split: Split
+    stack: Stack
+    gpu: Gpu
+    kernel: str
+    fits: bool | None
+    seconds: float | None
+    memory_gib: float | None
+    reported: Mapping[str, str]
+
+    @property
+    def held_out(self) -> bool:
+        """Whether the row is of the half that no constant is fitted to, by a hash of its contents: rows of one configuration are of one half."""
+        return hashlib.sha256(repr((self.source, self.job, self.split, self.kernel, self.gpu.name)).encode()).digest()[0] % 2 == 1
+
+
+def read_rows(path: Path) -> tuple[list[Row], list[str]]:
+    """Read a planner file, plain or .gz; return what can be planned, and why each other row cannot. Raises `DataError` for a file without the columns."""
+    if not path.is_file():
+        raise DataError(f"{path}: there is no such file")
+    raw = path.read_bytes()
+    text = (gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw).decode("utf-8")
+    reader = csv.DictReader(io.StringIO(text))
+    missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
+    if missing:
+        raise DataError(f"{path}: has no column {', '.join(missing)}; accepted: the columns {', '.join(COLUMNS)}")
+    rows, refused = [], []
+    for number, cells in enumerate(reader, start=2):
+        try:
+            rows.append(planned(cells))
+        except (SettingsError, ValueError) as error:
+            refused.append(f"line {number}, {cells['model']}: {error}")
+    return rows, refused
+
+
+def planned(cells: Mapping[str, str]) -> Row:
+    """Return a row as the planner sees it. Raises `SettingsError` or `ValueError` for one whose split or GPU is not told."""
+    job = _job(cells)
+    source, kernel = publisher(cells["source"]), cells["compile_kernel"]
+    split = _split(cells)
+    gpu = _gpu(cells, source)
+    stack = _stack(cells, source, split)
+    if cells["activation_checkpointing"] == "not stated":
+        split = _least_recompute(job, split, stack, gpu)
+    fits = {"ok": True, "OOM": False}.get(cells["status"])
+    return Row(
+        id=cells.get("id", ""),
+        source=source,
+        job=job,
+        split=split,
+        stack=stack,
+        gpu=gpu,
+        kernel=kernel,
+        fits=fits,
+        seconds=_seconds(cells, source, job) if fits else None,
+        memory_gib=_number(cells, "memory_GB"),
+        reported=cells,
+    )
+
+
+def publisher(source: str) -> str:
+    """Return a short name of who published a row."""
+    for start, name in (
+        ("Aleph-Alpha", "aleph-alpha"),
+        ("mosaicml", "mosaicml"),
+        ("torchtitan", "torchtitan"),
+        ("Llama 3", "llama3"),
+        ("NVIDIA-NeMo", "megatron-bridge"),
+        ("NVIDIA/NeMo", "nemo"),
+        ("Korthikanti", "korthikanti"),
+        ("MT-NLG", "mt-nlg"),
+    ):
+        if source.startswith(start):
+            return name
+    return source.split()[0].split("@")[0].lower() if source else "unnamed"
+
+
+def _number(cells: Mapping[str, str], name: str) -> float | None:
+    return float(cells[name]) if cells[name] else None
+
+
+def _count(cells: Mapping[str, str], name: str, default: int | None = None) -> int:
+    value = _number(cells, name)
+    if value is None and default is None:
+        raise ValueError(f"{name} was not published")
+    return round(value if value is not None else default or 0)
+
+
+def _job(cells: Mapping[str, str]) -> Job:
+    gelu = not cells["arch"].startswith("llama")
+    width = _count(cells, "ffn")
+    model = LlamaConfig(
+        vocab_size=_count(cells, "vocab"),
+        hidden_size=_count(cells, "dim"),
+        intermediate_size=round(2 * width / 3) if gelu else width,
+        num_hidden_layers=_count(cells, "layers"),
+        num_attention_heads=_count(cells, "heads"),
+        num_key_value_heads=_count(cells, "kv_heads"),
+        head_dim=_count(cells, "dim") // _count(cells, "heads"),
+        tie_word_embeddings=_count(cells, "tied", 0) == 1,
+    )
+    text = cells["precision"].lower()
+    precision: Precision = "fp4" if "fp4" in text else "fp8" if "fp8" in text else "bf16"
+    feed_forward: Literal["gelu", "swiglu"] = "gelu" if gelu else "swiglu"
+    return Job(model=model, seq_len=_count(cells, "seq"), global_batch=_count(cells, "global_batch"), precision=precision, feed_forward=feed_forward)
+
+
+def _split(cells: Mapping[str, str]) -> Split:
+    checkpointing, kind = cells["activation_checkpointing"], cells["fsdp_kind"]
+    recompute: Recompute = "full" if checkpointing == "full" else "selective" if checkpointing == "selective-op" else "none"
+    sharding: Sharding = "none"
+    if "zero2" in kind or "GRAD_OP" in kind:
+        sharding = "zero2"
+    elif "fsdp" in kind or "zero3" in kind:
+        sharding = "zero3"
+    elif "zero1" in kind:
+        sharding = "zero1"
+    return Split(
+        tp=_count(cells, "tp"),
+        cp=_count(cells, "cp", 1),
+        pp=_count(cells, "pp", 1),
+        dp=_count(cells, "dp"),
+        micro_batch=_count(cells, "microbatch", 1),
+        virtual_stages=_count(cells, "vpp", 8 if cells["source"].startswith("Llama 3") else 1),  # interleaved, V not told: 126 + 2 layers on 16 stages
+        recompute=recompute,
+        sharding=sharding,
+        sequence_parallel=_count(cells, "sp", 1) == 1,
+    )
+
+
+def _gpu(cells: Mapping[str, str], source: str) -> Gpu:
+    name = "h100-96gb" if source == "torchtitan" and cells["gpu_kind"] == "H100" else cells["gpu_kind"]
+    return find_gpu(name, nic_gb_per_s=_number(cells, "inter_bw_GBps"))
+
+
+def _stack(cells: Mapping[str, str], source: str, split: Split) -> Stack:
+    """Return what the publisher's software keeps. A loss takes 14 bytes a logit in plain PyTorch, 22 cut or gathered over ranks, 6 or 7 fused."""
+    kernel = cells["compile_kernel"]
+    if source == "torchtitan":
+        compiled = "2025" in cells["source"] or cells["gpu_kind"] == "H200"
+        bytes_a_logit = 7.0 if compiled else 22.0 if split.tp > 1 else 14.0
+        return Stack(logit_bytes=bytes_a_logit, async_tp="async" in kernel, fused_norms="eager" not in kernel, repeated_keys=True)
+    if source == "aleph-alpha":
+        flash, fused = "flash" in kernel, "RMS" in kernel
+        return Stack(gradient_bytes=2, flash_attention=flash, fused_norms=fused, vocab_parallel=False, logit_bytes=22.0, micro_batches_ahead=1)
+    if source == "mosaicml":
+        return Stack(gradient_bytes=2 if "PURE" in cells["precision"] else 4, logit_bytes=6.0, reserve_gib=1.0)
+    if source in ("megatron-bridge", "nemo"):
+        return Stack(gradient_bytes=2, logit_bytes=6.0, low_precision_inputs=True)
+    if source == "llama3":
+        return Stack(balanced_ends=True, compiled=True)  # "without activation checkpointing" (3.3.2) does not fit otherwise
+    return Stack(gradient_bytes=4 if source != "korthikanti" else 2)
+
+
+def _least_recompute(job: Job, split: Split, stack: Stack, gpu: Gpu) -> Split:
+    """Return the split with the least recomputation that fits, where the publisher left it open."""
+    choices: tuple[Recompute, ...] = ("none", "selective", "full")
+    for recompute in choices:
+        tried = replace(split, recompute=recompute)
+        if training_memory(job, tried, stack).total <= gpu.memory_gib * 2**30:
+            return tried
+    return replace(split, recompute="full")
+
+
+def _seconds(cells: Mapping[str, str], source: str, job: Job) -> float | None:
+    """Return the step time, told directly or through tokens or TFLOPs a second. NeMo of 2024 counted all of attention, others the causal half."""
+    seconds, rate, tflops = (_number(cells, name) for name in ("step_time_s", "tokens_per_s_per_gpu", "tflops_per_gpu"))
+    if seconds:
+        return seconds
+    if not rate and tflops:
+        rate = tflops * 1e12 / flops_per_token(job, "full" if source == "nemo" else "causal")
+    return job.tokens / rate / _count(cells, "gpus") if rate else None
