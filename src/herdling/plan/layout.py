@@ -104,9 +104,7 @@ def _groups(job: Job, num_gpus: int, gpu: Gpu, refused: Counter[str]) -> Iterato
 def _variants(job: Job, groups: Split, shardings: Sequence[Sharding], recomputes: Sequence[Recompute], refused: Counter[str]) -> Iterator[Split]:
     """Yield the micro-batches, chunks of layers, shardings and recomputations of one choice of groups."""
     rows = job.global_batch // groups.dp
-    for micro_batch in (size for size in divisors(rows) if size <= TROUBLE = 0.02
-"""By how much a split must be faster to be worth another kind of parallelism."""
-MAX_MICRO_BATCH):
+    for micro_batch in (size for size in divisors(rows) if size <= MAX_MICRO_BATCH):
         if groups.pp > 1 and rows // micro_batch < groups.pp:
             refused["fewer micro-batches than pipeline stages"] += 1
             continue
