@@ -11,7 +11,7 @@ import sys
 import typer
 
 from herdling.base.errors import HerdlingError, Stopped
-from herdling.cli import annotate, chat, convert, fit, new, plan, quickstart, reliability, run, serve, show
+from herdling.cli import annotate, chat, convert, fit, new, plan, quickstart, run, serve, show
 
 app = typer.Typer(
     name="herdling",
@@ -31,7 +31,6 @@ app.command("convert")(convert.convert)
 app.command("serve")(serve.serve)
 app.command("plan")(plan.plan)
 app.add_typer(fit.app, name="fit")
-app.command("reliability")(reliability.reliability)
 
 
 def main() -> None:

@@ -19,7 +19,9 @@ from rich.table import Table
 
 from herdling.base.errors import SettingsError
 from herdling.base.units import format_count, format_seconds, parse_count
+from herdling.cli.reliability import forecast_run, print_answer
 from herdling.model.config import LlamaConfig
+from herdling.plan.goodput_forecast import Run
 from herdling.plan.hardware import Gpu, find_gpu
 from herdling.plan.layout import Candidate, Search, least_cluster, search, torchrun_lines
 from herdling.plan.memory import Memory, inference_memory
@@ -54,8 +56,8 @@ class Format(StrEnum):
 
 
 def plan(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A size of the papers such as llama3.1-8b, or a folder or file with a config.json.")],
-    gpus: Annotated[int, typer.Option("--gpus", help="GPUs of the cluster.")] = 8,
+    model: Annotated[str | None, typer.Argument(metavar="[MODEL]", help="A size of the papers such as llama3.1-8b, or a config.json.")] = None,
+    gpus: Annotated[int | None, typer.Option("--gpus", help="GPUs of the cluster [8].")] = None,
     gpu: Annotated[str, typer.Option("--gpu", help="Their kind: h100, a100-80gb, ...")] = "h100",
     purpose: Annotated[Purpose, typer.Option("--for", help="What they are to do.")] = Purpose.train,
     seq_len: Annotated[str | None, typer.Option("--seq-len", help="Tokens of a row [the model's context, at most 8K].")] = None,
@@ -68,10 +70,22 @@ def plan(
     nic: Annotated[float | None, typer.Option("--nic", help="GB/s a GPU between servers, one way.")] = None,
     price: Annotated[float | None, typer.Option("--price", help="Dollars for a GPU and hour.")] = None,
     top: Annotated[int, typer.Option("--top", min=1, help="Splits to show.")] = 5,
+    reliability: Annotated[bool, typer.Option("--reliability", help="Count failures too: useful time, days. Without MODEL: Llama 3 405B's run.")] = False,
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="For --reliability: saving.pause_seconds=5, ...")] = None,
+    picture: Annotated[Path | None, typer.Option("--picture", metavar="FILE.svg", help="For --reliability: draw useful time over save interval.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Write it for a program.")] = False,
 ) -> None:
     """Plan a run: what fits, how long, how much, and how to start it."""
-    shape = read_model(model)
+    if not reliability and (set_ or picture):
+        raise SettingsError("--set and --picture belong to --reliability. Add it, or leave them out")
+    if model is None:
+        if not reliability:
+            raise SettingsError("plan: no MODEL given; accepted: a size of the papers such as llama3.1-8b, a model folder or a config.json")
+        _give_reliability(*forecast_run(gpus, tokens, None, set_ or [], picture), as_json=as_json)
+        return
+    if reliability and (tokens is None or purpose is Purpose.serve):
+        raise SettingsError("--reliability: how long training takes depends on its tokens. Add --tokens, such as 15.6T, and leave out --for serve")
+    shape, gpus = read_model(model), 8 if gpus is None else gpus
     kind = find_gpu(gpu, memory_gib=memory, link_gb_per_s=link, nic_gb_per_s=nic, dollars_per_hour=price)
     length = parse_count(seq_len, where="--seq-len") if seq_len else min(shape.max_position_embeddings, 8192)
     if gpus < 1:
@@ -97,10 +111,21 @@ def plan(
     whole = parse_count(tokens, where="--tokens") if tokens else None
     described = [describe(one, job, gpus, kind, whole) for one in found.candidates[:top]]
     command = torchrun_lines(gpus, kind)
+    fails = forecast_run(gpus, tokens, described[0]["tokens_per_s_per_gpu"] * gpus, set_ or [], picture) if reliability else None
     if as_json:
-        print(json.dumps({"model": model, "gpus": gpus, "gpu": kind.name, "splits": described, "refused": found.refused, "command": command}, indent=2))
+        answer = {"model": model, "gpus": gpus, "gpu": kind.name, "splits": described, "refused": found.refused, "command": command}
+        print(json.dumps(answer | ({"reliability": fails[1]} if fails else {}), indent=2))
         return
     _print_splits(job, model, gpus, kind, found, described, command)
+    if fails:
+        _give_reliability(*fails, as_json=False)
+
+
+def _give_reliability(run: Run, answer: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"reliability": answer}, indent=2))
+    else:
+        print_answer(run, answer)
 
 
 def read_model(name: str) -> LlamaConfig:

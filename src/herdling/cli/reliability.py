@@ -1,19 +1,17 @@
-"""How much of a run's time is useful on GPUs that fail, how long it takes, and what would change that. Starts without torch, answers in about a second.
+"""What `herdling plan --reliability` says: how much of a run's time is useful on GPUs that fail, how long it takes, and what would change that.
 
-Without options it is the pre-training of Llama 3 405B: its table of failures, and pauses and restarts that the paper does not state, and that are printed.
+Starts without torch, answers in about a second. Without a model it is the pre-training of Llama 3 405B: its table of failures, and pauses and restarts that the paper does not state, and that are printed.
 """
 
 from __future__ import annotations
 
-import json
 import tomllib
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
-
+from herdling.base.decode import decode, settings
 from herdling.base.errors import SettingsError, did_you_mean
 from herdling.base.units import format_count, format_seconds, parse_count
 
@@ -22,73 +20,96 @@ if TYPE_CHECKING:
     from herdling.plan.goodput_forecast import Forecast, Run
 
 PAUSES = (1.0, 2.0, 5.0, 15.0, 30.0, 60.0, 120.0)
-TABLES = ("saving", "recovery", "rates", "failures")
+TABLES = ("saving", "recovery", "rates", "failures", "forecast")
 SPARES_CHANCE, SPARES_DAYS = 0.95, 1.0
 
 
-def reliability(
-    gpus: Annotated[int, typer.Option("--gpus", min=1, help="GPUs of the run.")] = 16384,
-    tokens: Annotated[str, typer.Option("--tokens", help="Tokens of the run, such as 15.6T.")] = "15.6T",
-    tokens_per_second: Annotated[float | None, typer.Option("--tokens-per-second", help="Of all GPUs together. Default: Llama 3 405B's a GPU.")] = None,
-    failures: Annotated[Path | None, typer.Option("--failures", help="A .csv: component, category, count. Default: Llama 3's table.")] = None,
-    mtbf: Annotated[float | None, typer.Option("--mtbf", help="Instead: seconds from one failure of the whole cluster to the next.")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="saving.pause_seconds=5, recovery.restart_seconds=300, ...")] = None,
-    target: Annotated[float, typer.Option("--target", help="Share of useful time that pauses and restarts are sought for.")] = 0.9,
-    picture: Annotated[Path | None, typer.Option("--picture", metavar="FILE.svg", help="Draw the share over the interval of saves.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Write it for a program.")] = False,
-) -> None:
-    """Forecast the useful time of a run on GPUs that fail."""
-    table, run = read_run(gpus, tokens, tokens_per_second, failures, mtbf, set_ or [])
+def forecast_run(
+    gpus: int | None, tokens: str | None, tokens_per_second: float | None, overrides: Iterable[str], picture: Path | None = None
+) -> tuple[Run, dict[str, Any]]:
+    """Return a run (what is None is Llama 3 405B's) and its forecast as plain data; draw it too, where that is asked for."""
+    run, target, source = read_run(gpus, tokens, tokens_per_second, overrides)
     if picture:
         picture.parent.mkdir(parents=True, exist_ok=True)
         picture.write_text(draw_intervals(run), encoding="utf-8")
-    answer = answer_of(run, target)
-    if as_json:
-        print(json.dumps(answer))
-    else:
-        print_answer(table, run, answer, target)
+    return run, answer_of(run, target) | {"source": source}
 
 
-def read_run(
-    gpus: int, tokens: str, tokens_per_second: float | None, failures: Path | None, mtbf: float | None, overrides: Iterable[str]
-) -> tuple[FailureTable | None, Run]:
-    """Return the table that the rates come from (none with a mean time) and the run, at the best interval unless one is set."""
-    from herdling.base.decode import decode
-    from herdling.plan.failures import LLAMA3, read_failures
+def read_run(gpus: int | None, tokens: str | None, tokens_per_second: float | None, overrides: Iterable[str]) -> tuple[Run, float, dict[str, Any]]:
+    """Return the run, at the best interval unless one is set, the target of useful time, and where the rates come from."""
     from herdling.plan.goodput_forecast import Run, llama3_run
     from herdling.plan.save_interval import best_saving
     from herdling.plan.saving import Recovery, Saving
 
     given, default = _tables(overrides), llama3_run()
-    if failures and mtbf is not None:
-        raise SettingsError("--failures and --mtbf: found both, and each says how often the cluster fails. Give one of them")
-    if failures is None and given["failures"]:
-        raise SettingsError("--set failures.num_gpus and failures.days: these belong to a file of counted failures. Give it with --failures FILE.csv")
-    table = None if mtbf is not None else LLAMA3
-    if failures:
-        if set(given["failures"]) != {"num_gpus", "days"}:
-            raise SettingsError(f"{failures}: on how many GPUs, in how many days? Add: --set failures.num_gpus=N --set failures.days=N")
-        table = read_failures(failures, **given["failures"])
-    rates = _rates(table, mtbf, gpus, given["rates"])
+    num_gpus = default.num_gpus if gpus is None else gpus
+    wanted = decode(Wanted, given["forecast"], "forecast")
+    table = _table(decode(Counted, given["failures"], "failures"))
+    rates = _rates(table, num_gpus, given["rates"])
     recovery = decode(Recovery, {**{name: value for name, value in asdict(default.recovery).items() if value is not None}, **given["recovery"]}, "recovery")
     saving = decode(Saving, {"interval_seconds": 1e5, "pause_seconds": default.saving.pause_seconds, **given["saving"]}, "saving")
     if "interval_seconds" not in given["saving"]:
         saving = best_saving(rates, saving, recovery)
-    speed = default.tokens_per_second / default.num_gpus * gpus if tokens_per_second is None else tokens_per_second
-    counted = table.count() if table else None
-    count = parse_count(tokens, where="--tokens")
-    return table, Run(num_gpus=gpus, tokens=count, tokens_per_second=speed, rates=rates, saving=saving, recovery=recovery, num_counted=counted)
+    speed = wanted.tokens_per_second or tokens_per_second or default.tokens_per_second / default.num_gpus * num_gpus
+    count = default.tokens if tokens is None else parse_count(tokens, where="--tokens")
+    counted = None if isinstance(table, float) else table.count()
+    run = Run(num_gpus=num_gpus, tokens=count, tokens_per_second=speed, rates=rates, saving=saving, recovery=recovery, num_counted=counted)
+    source = (
+        {"name": "as given"} if isinstance(table, float) else {"name": table.name, "failures": table.count(), "days": table.days, "by": table.by_category()}
+    )
+    return run, wanted.target, source
 
 
-def _rates(table: FailureTable | None, mtbf: float | None, gpus: int, given: dict[str, Any]) -> Rates:
-    from herdling.plan.failures import LLAMA3, check_amount
+@settings
+class Wanted:
+    """What is asked of the forecast."""
 
-    if table is not None:
-        rates = table.rates(gpus)
-    else:
-        check_amount("--mtbf", mtbf or 0.0, zero=False)
+    target: float = 0.9
+    """Share of useful time that pauses and restarts are sought for."""
+    tokens_per_second: float | None = None
+    """Of all GPUs together while nothing is wrong, where it was measured."""
+
+
+@settings
+class Counted:
+    """Where the rates of failures come from; with nothing set from Llama 3's table."""
+
+    file: str | None = None
+    """A .csv with the columns component, category, count."""
+    num_gpus: int | None = None
+    """GPUs that the file was counted on."""
+    days: float | None = None
+    """Days in which it was counted."""
+    mtbf_seconds: float | None = None
+    """Instead of a file: seconds from one failure of this cluster to the next."""
+
+
+def _table(counted: Counted) -> FailureTable | float:
+    """Return a table of failures, or the mean time between them."""
+    from herdling.plan.failures import LLAMA3, check_amount, read_failures
+
+    if counted.mtbf_seconds is not None:
+        if counted.file is not None:
+            raise SettingsError("failures.file and failures.mtbf_seconds: found both, and each says how often the cluster fails. Give one of them")
+        check_amount("failures.mtbf_seconds", counted.mtbf_seconds, zero=False)
+        return counted.mtbf_seconds
+    if counted.file is None:
+        if counted.num_gpus is not None or counted.days is not None:
+            raise SettingsError("failures.num_gpus and failures.days: these belong to a file of counted failures. Add: --set 'failures.file=\"FILE.csv\"'")
+        return LLAMA3
+    if counted.num_gpus is None or counted.days is None:
+        raise SettingsError(f"{counted.file}: on how many GPUs, in how many days? Add: --set failures.num_gpus=N --set failures.days=N")
+    return read_failures(Path(counted.file), num_gpus=counted.num_gpus, days=counted.days)
+
+
+def _rates(table: FailureTable | float, gpus: int, given: dict[str, Any]) -> Rates:
+    from herdling.plan.failures import LLAMA3
+
+    if isinstance(table, float):
         rates = LLAMA3.rates(gpus)
-        rates = rates.scaled(rates.mean_time_between_failures / (mtbf or 1.0))
+        rates = rates.scaled(rates.mean_time_between_failures / table)
+    else:
+        rates = table.rates(gpus)
     for name, value in given.items():
         if name not in asdict(rates) or not isinstance(value, int | float) or isinstance(value, bool):
             raise SettingsError(f"--set rates.{name}: found {value!r}, accepted: a number of events a second for {', '.join(asdict(rates))}")
@@ -166,13 +187,13 @@ def _spares(run: Run, found: Forecast) -> dict[str, Any]:
     return {"servers": needed, "most_days_lost": SPARES_DAYS, "chance": SPARES_CHANCE}
 
 
-def print_answer(table: FailureTable | None, run: Run, answer: dict[str, Any], target: float) -> None:
+def print_answer(run: Run, answer: dict[str, Any]) -> None:
     """Print the forecast for a reader."""
     from rich.console import Console
     from rich.table import Table
 
     console = Console(highlight=False, soft_wrap=not Console().is_terminal)
-    low, high = answer["days_interval"]
+    (low, high), source = answer["days_interval"], answer["source"]
     console.print(
         f"{answer['efficiency']:.1%} of the time is useful: {format_count(run.tokens)} tokens take {answer['days']:.1f} days ({low:.1f} to {high:.1f}"
         f" in {answer['coverage']:.0%} of runs) and {format_count(answer['gpu_hours'])} GPU-hours"
@@ -181,13 +202,13 @@ def print_answer(table: FailureTable | None, run: Run, answer: dict[str, Any], t
     memory = "" if run.saving.memory_pause_seconds is None else copies
     written = f" and {run.saving.write_seconds:g} s behind training" if run.saving.write_seconds else ""
     console.print(
-        f"{run.num_gpus:,} GPUs fail every {format_seconds(answer['mean_seconds_between_failures'])} ({table.name if table else 'as given'});"
+        f"{run.num_gpus:,} GPUs fail every {format_seconds(answer['mean_seconds_between_failures'])} ({source['name']});"
         f" a save each {format_seconds(run.saving.interval_seconds)}, with a pause of {run.saving.pause_seconds:g} s{written}{memory};"
         f" a restart takes {format_seconds(run.recovery.restart_seconds)}"
     )
-    if table:
-        shares = ", ".join(f"{name} {count / table.count():.1%}" for name, count in table.by_category().items())
-        console.print(f"{table.count():,} failures in {table.days:g} days: {shares}")
+    if "by" in source:
+        shares = ", ".join(f"{name} {count / source['failures']:.1%}" for name, count in source["by"].items())
+        console.print(f"{source['failures']:,} failures in {source['days']:g} days: {shares}")
     spent = Table("of elapsed time", "share", title="Where the time goes", title_justify="left")
     for name, share in answer["shares"].items():
         if share:
@@ -199,7 +220,7 @@ def print_answer(table: FailureTable | None, run: Run, answer: dict[str, Any], t
             row["change"], f"{row['efficiency']:.1%}", format_seconds(row["interval_seconds"]), f"{row['days']:.1f}", format_count(row["gpu_hours"])
         )
     console.print(changed)
-    sought = Table("pause of a save", "best interval", "longest restart", title=f"For {target:.0%} of useful time", title_justify="left")
+    sought = Table("pause of a save", "best interval", "longest restart", title=f"For {answer['target']:.0%} of useful time", title_justify="left")
     for row in answer["longest_restart"]:
         restart = "none is short enough" if row["restart_seconds"] is None else format_seconds(row["restart_seconds"])
         sought.add_row(f"{row['pause_seconds']:g} s", format_seconds(row["interval_seconds"]), restart)
