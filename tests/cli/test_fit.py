@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from herdling.base.errors import SettingsError
 from herdling.cli.fit import app
+from tests.plan.made_ladder import made_ladder, write_ladder
 from tests.plan.made_sweep import TRUTH, made_sweep, write_sweep
 
 
@@ -60,3 +62,18 @@ def test_failure_is_a_message_without_traceback_or_torch(tmp_path: Path, text: s
     assert result.returncode == 1
     assert message in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_ladder_forecasts_and_scores_the_larger_runs(tmp_path: Path) -> None:
+    file = write_ladder(tmp_path / "ladder.csv", made_ladder(noise=3e-3))
+    found = json.loads(fitted("ladder", str(file), "--largest", "1e9", "--task", "easy", "--task", "hard", "--json"))
+    assert set(found["runs"]["1e+10-20x"]["tasks"]) == {"easy", "hard"}
+    assert found["mean_relative_error"] < 0.05
+    shown = fitted("ladder", str(file), "--largest", "1e9")
+    assert "one exponent" in shown
+    assert "mean error" in shown
+
+
+def test_unknown_form_names_the_forms(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="expected shared, per_task, llama3"):
+        fitted("ladder", str(write_ladder(tmp_path / "ladder.csv", made_ladder())), "--form", "other")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, cast, get_args
 
 import typer
 from rich.console import Console
@@ -17,6 +17,7 @@ from herdling.base.errors import SettingsError
 from herdling.base.units import format_count
 
 app = typer.Typer(help="Forecast larger runs from measured ones: isoFLOP sweeps, parametric laws, task ladders.", no_args_is_help=True)
+Form = Literal["shared", "per_task", "llama3"]
 DEFAULT_FLOPS = 3.8e25
 """Llama 3 405B's."""
 
@@ -44,6 +45,32 @@ def parametric(
 ) -> None:
     """Fit L(N, D) = E + A/N^alpha + B/D^beta to runs of any sizes: two of compute, parameters and tokens, and a loss."""
     _fit_sweep(file, at, outliers, bootstraps, as_json=as_json, isoflop=False, trajectories=trajectories)
+
+
+@app.command("ladder")
+def ladder(
+    file: File,
+    curves: Annotated[Path | None, typer.Option("--curves", help="A second file with the training curves of these runs, for the second stage.")] = None,
+    largest: Annotated[float | None, typer.Option("--largest", help="Fit runs up to this many parameters; else those up to the largest of role fit.")] = None,
+    tasks: Annotated[list[str] | None, typer.Option("--task", help="A task to forecast; may be given more than once. All, if none is given.")] = None,
+    form: Annotated[str, typer.Option("--form", help="shared, per_task or llama3: the law of bits per byte.")] = "shared",
+    as_json: Json = False,
+) -> None:
+    """Forecast tasks: columns run, N, D, task, bpb, acc. Larger runs in the file are forecast and scored."""
+    from herdling.plan.ladder import chosen_tasks, read_ladder, split_ladder, with_curves
+    from herdling.plan.ladder_forecast import forecast_ladder
+
+    if form not in get_args(Form):
+        raise SettingsError(f"--form {form}: expected {', '.join(get_args(Form))}")
+    runs = chosen_tasks(read_ladder(file), tasks)
+    if curves is not None:
+        runs = with_curves(runs, read_ladder(curves))
+    fitted, larger = split_ladder(runs, largest)
+    found = forecast_ladder(fitted, larger, form=cast(Form, form))
+    if as_json:
+        print(json.dumps(found))
+    else:
+        _print_ladder(found)
 
 
 def _fit_sweep(file: Path, at: list[str] | None, outliers: str, bootstraps: int, *, as_json: bool, isoflop: bool, trajectories: bool) -> None:
@@ -108,3 +135,21 @@ def _optima(name: str, exponent: str, fit: dict[str, Any]) -> Table:
         shown = f"{format_count(ends[0])} to {format_count(ends[1])}" if ends else "not known"
         table.add_row(budget, format_count(tokens), shown, format_count(size), f"{tokens / size:.3g}")
     return table
+
+
+def _print_ladder(found: dict[str, Any]) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    exponent = "" if found["exponent"] is None else f", one exponent {found['exponent']:.3f}"
+    console.print(f"{len(found['fitted'])} runs fitted, form {found['form']}{exponent}")
+    for name, run in found["runs"].items():
+        title = f"{name}: {format_count(run['parameters'])} parameters, {format_count(run['tokens'])} tokens"
+        table = Table(title=title, title_justify="left")
+        for column in ("task", "bits", "accuracy", "90 %", "measured", "error"):
+            table.add_column(column, justify="left" if column == "task" else "right")
+        for task, row in run["tasks"].items():
+            ends = "not known" if row["interval"] is None else f"{row['interval'][0]:.3f} to {row['interval'][1]:.3f}"
+            error = "" if row["relative_error"] is None else f"{row['relative_error']:+.1%}"
+            table.add_row(task, f"{row['bits']:.3f}", f"{row['accuracy']:.3f}", ends, f"{row['measured_accuracy']:.3f}", error)
+        console.print(table)
+        if run["mean_relative_error"] is not None:
+            console.print(f"mean error {run['mean_relative_error']:.1%}" + ("" if run["coverage"] is None else f"; in the interval: {run['coverage']:.0%}"))
