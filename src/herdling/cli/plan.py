@@ -76,15 +76,10 @@ def plan(
     as_json: Annotated[bool, typer.Option("--json", help="Write it for a program.")] = False,
 ) -> None:
     """Plan a run: what fits, how long, how much, and how to start it."""
-    if not reliability and (set_ or picture):
-        raise SettingsError("--set and --picture belong to --reliability. Add it, or leave them out")
+    _check_reliability(model, tokens, purpose, reliability=reliability, has_settings=bool(set_ or picture))
     if model is None:
-        if not reliability:
-            raise SettingsError("plan: no MODEL given; accepted: a size of the papers such as llama3.1-8b, a model folder or a config.json")
         _give_reliability(*forecast_run(gpus, tokens, None, set_ or [], picture), as_json=as_json)
         return
-    if reliability and (tokens is None or purpose is Purpose.serve):
-        raise SettingsError("--reliability: how long training takes depends on its tokens. Add --tokens, such as 15.6T, and leave out --for serve")
     shape, gpus = read_model(model), 8 if gpus is None else gpus
     kind = find_gpu(gpu, memory_gib=memory, link_gb_per_s=link, nic_gb_per_s=nic, dollars_per_hour=price)
     length = parse_count(seq_len, where="--seq-len") if seq_len else min(shape.max_position_embeddings, 8192)
@@ -119,6 +114,15 @@ def plan(
     _print_splits(job, model, gpus, kind, found, described, command)
     if fails:
         _give_reliability(*fails, as_json=False)
+
+
+def _check_reliability(model: str | None, tokens: str | None, purpose: Purpose, *, reliability: bool, has_settings: bool) -> None:
+    if has_settings and not reliability:
+        raise SettingsError("--set and --picture belong to --reliability. Add it, or leave them out")
+    if model is None and not reliability:
+        raise SettingsError("plan: no MODEL given; accepted: a size of the papers such as llama3.1-8b, a model folder or a config.json")
+    if reliability and (purpose is Purpose.serve or (model is not None and tokens is None)):
+        raise SettingsError("--reliability: how long training takes depends on its tokens. Add --tokens, such as 15.6T, and leave out --for serve")
 
 
 def _give_reliability(run: Run, answer: dict[str, Any], *, as_json: bool) -> None:

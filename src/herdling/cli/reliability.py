@@ -1,6 +1,7 @@
 """What `herdling plan --reliability` says: how much of a run's time is useful on GPUs that fail, how long it takes, and what would change that.
 
-Starts without torch, answers in about a second. Without a model it is the pre-training of Llama 3 405B: its table of failures, and pauses and restarts that the paper does not state, and that are printed.
+Starts without torch, answers in about a second. Without a model it is the pre-training of Llama 3 405B: its table of failures, and pauses and restarts that the
+paper does not state, and that are printed.
 """
 
 from __future__ import annotations
@@ -22,6 +23,30 @@ if TYPE_CHECKING:
 PAUSES = (1.0, 2.0, 5.0, 15.0, 30.0, 60.0, 120.0)
 TABLES = ("saving", "recovery", "rates", "failures", "forecast")
 SPARES_CHANCE, SPARES_DAYS = 0.95, 1.0
+
+
+@settings
+class Wanted:
+    """What is asked of the forecast."""
+
+    target: float = 0.9
+    """Share of useful time that pauses and restarts are sought for."""
+    tokens_per_second: float | None = None
+    """Of all GPUs together while nothing is wrong, where it was measured."""
+
+
+@settings
+class Counted:
+    """Where the rates of failures come from; with nothing set from Llama 3's table."""
+
+    file: str | None = None
+    """A .csv with the columns component, category, count."""
+    num_gpus: int | None = None
+    """GPUs that the file was counted on."""
+    days: float | None = None
+    """Days in which it was counted."""
+    mtbf_seconds: float | None = None
+    """Instead of a file: seconds from one failure of this cluster to the next."""
 
 
 def forecast_run(
@@ -54,34 +79,9 @@ def read_run(gpus: int | None, tokens: str | None, tokens_per_second: float | No
     count = default.tokens if tokens is None else parse_count(tokens, where="--tokens")
     counted = None if isinstance(table, float) else table.count()
     run = Run(num_gpus=num_gpus, tokens=count, tokens_per_second=speed, rates=rates, saving=saving, recovery=recovery, num_counted=counted)
-    source = (
-        {"name": "as given"} if isinstance(table, float) else {"name": table.name, "failures": table.count(), "days": table.days, "by": table.by_category()}
-    )
-    return run, wanted.target, source
-
-
-@settings
-class Wanted:
-    """What is asked of the forecast."""
-
-    target: float = 0.9
-    """Share of useful time that pauses and restarts are sought for."""
-    tokens_per_second: float | None = None
-    """Of all GPUs together while nothing is wrong, where it was measured."""
-
-
-@settings
-class Counted:
-    """Where the rates of failures come from; with nothing set from Llama 3's table."""
-
-    file: str | None = None
-    """A .csv with the columns component, category, count."""
-    num_gpus: int | None = None
-    """GPUs that the file was counted on."""
-    days: float | None = None
-    """Days in which it was counted."""
-    mtbf_seconds: float | None = None
-    """Instead of a file: seconds from one failure of this cluster to the next."""
+    if isinstance(table, float):
+        return run, wanted.target, {"name": "as given"}
+    return run, wanted.target, {"name": table.name, "failures": table.count(), "days": table.days, "by": table.by_category()}
 
 
 def _table(counted: Counted) -> FailureTable | float:

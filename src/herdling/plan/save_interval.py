@@ -13,7 +13,7 @@ from herdling.plan.failures import Rates, check_amount
 from herdling.plan.goodput import failure_factor, goodput, split_rates
 from herdling.plan.saving import Recovery, Saving
 
-SEARCH_STEPS = 80
+BISECTIONS, SECTIONS = 80, 40
 
 
 def young_interval(pause_seconds: float, mean_time: float) -> float:
@@ -36,7 +36,7 @@ def exact_interval(pause_seconds: float, mean_time: float) -> float:
     """
     _check_interval_inputs(pause_seconds, mean_time)
     low, high = 0.0, mean_time
-    for _ in range(SEARCH_STEPS):
+    for _ in range(BISECTIONS):
         middle = (low + high) / 2
         low, high = (middle, high) if -expm1(-(middle + pause_seconds) / mean_time) > middle / mean_time else (low, middle)
     return (low + high) / 2
@@ -55,7 +55,7 @@ def best_saving(rates: Rates, saving: Saving, recovery: Recovery) -> Saving:
     def loss(at: float) -> float:
         return -failure_factor(rates, replace(saving, interval_seconds=exp(at)), recovery)
 
-    for _ in range(SEARCH_STEPS):
+    for _ in range(SECTIONS):
         left, right = high - golden * (high - low), low + golden * (high - low)
         low, high = (low, right) if loss(left) <= loss(right) else (left, high)
     return replace(saving, interval_seconds=max(least, exp((low + high) / 2)))
@@ -75,7 +75,7 @@ def longest_restart(target: float, rates: Rates, saving: Saving, recovery: Recov
     low, high = 0.0, -log(target) / deep
     if _with_restart(low, rates, saving, recovery) < target:
         return None
-    for _ in range(SEARCH_STEPS):
+    for _ in range(BISECTIONS):
         middle = (low + high) / 2
         low, high = (middle, high) if _with_restart(middle, rates, saving, recovery) >= target else (low, middle)
     return low
