@@ -26,6 +26,7 @@ COLUMNS = (
     *("tp", "sp", "cp", "pp", "vpp", "dp", "fsdp_kind", "microbatch", "activation_checkpointing", "precision", "compile_kernel"),
     *("step_time_s", "tokens_per_s_per_gpu", "tflops_per_gpu", "mfu", "memory_GB", "status"),
 )
+CONFIGURATION = COLUMNS[1 : COLUMNS.index("step_time_s")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,8 +47,9 @@ class Row:
 
     @property
     def held_out(self) -> bool:
-        """Whether the row is of the half that no constant is fitted to, by a hash of its contents: rows of one configuration are of one half."""
-        return hashlib.sha256(repr((self.source, self.job, self.split, self.kernel, self.gpu.name)).encode()).digest()[0] % 2 == 1
+        """Which half of a file the row is of, by a hash of its configuration, not of its result: rows of one configuration are of one half."""
+        told = [self.reported[name] for name in CONFIGURATION]
+        return hashlib.sha256(repr((self.source, told)).encode()).digest()[0] % 2 == 1
 
 
 def read_rows(path: Path) -> tuple[list[Row], list[str]]:
@@ -75,7 +77,7 @@ def planned(cells: Mapping[str, str]) -> Row:
     source, kernel = publisher(cells["source"]), cells["compile_kernel"]
     split = _split(cells)
     gpu = _gpu(cells, source)
-    stack = _stack(cells, source, split)
+    stack = replace(_stack(cells, source, split), data_outermost=source == "llama3", fast_attention=source in ("llama3", "megatron-bridge", "nemo"))
     if cells["activation_checkpointing"] == "not stated":
         split = _least_recompute(job, split, stack, gpu)
     fits = {"ok": True, "OOM": False}.get(cells["status"])
@@ -177,12 +179,12 @@ def _stack(cells: Mapping[str, str], source: str, split: Split) -> Stack:
         bytes_a_logit = 7.0 if compiled else 22.0 if split.tp > 1 else 14.0
         return Stack(logit_bytes=bytes_a_logit, async_tp="async" in kernel, fused_norms="eager" not in kernel, repeated_keys=True)
     if source == "aleph-alpha":
-        flash, fused = "flash" in kernel, "RMS" in kernel
-        return Stack(gradient_bytes=2, flash_attention=flash, fused_norms=fused, vocab_parallel=False, logit_bytes=22.0, micro_batches_ahead=1)
+        scores = 0.0 if "flash" in kernel else 2.0 if kernel == "fused" else 5.0
+        return Stack(gradient_bytes=2, score_bytes=scores, fused_norms="RMS" in kernel, vocab_parallel=False, logit_bytes=22.0, micro_batches_ahead=1)
     if source == "mosaicml":
         return Stack(gradient_bytes=2 if "PURE" in cells["precision"] else 4, logit_bytes=6.0, reserve_gib=1.0)
     if source in ("megatron-bridge", "nemo"):
-        return Stack(gradient_bytes=2, logit_bytes=6.0, low_precision_inputs=True)
+        return Stack(gradient_bytes=2, logit_bytes=6.0, low_precision_inputs=True, async_tp=True)
     if source == "llama3":
         return Stack(balanced_ends=True, compiled=True)  # "without activation checkpointing" (3.3.2) does not fit otherwise
     return Stack(gradient_bytes=4 if source != "korthikanti" else 2)

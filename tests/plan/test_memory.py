@@ -45,7 +45,7 @@ def test_activations_of_a_layer_counted_by_hand() -> None:
     assert activation_bytes(JOB, Split(tp=2), BARE)[0] == 960
     assert activation_bytes(JOB, Split(tp=2, sequence_parallel=False), BARE)[0] == 512 + 704
     assert activation_bytes(JOB, Split(), replace(BARE, compiled=True))[0] == 256 + 384 + 512
-    assert activation_bytes(JOB, Split(), replace(BARE, flash_attention=False))[0] == 1920 + 5 * 4 * 256
+    assert activation_bytes(JOB, Split(), replace(BARE, score_bytes=5.0))[0] == 1920 + 5 * 4 * 256
 
 
 def test_selective_recomputation_lies_between() -> None:

@@ -42,7 +42,7 @@ def test_volumes_of_communication_by_hand() -> None:
     assert tensor_seconds(LARGE, Split(tp=8, recompute="full"), H100) == pytest.approx(6 * 2 * 7 / 8 * hidden / 450e9)
     keys = 2 * 2 * 8 * 128 / 8 * 8192 / 2  # bytes of keys and values of a rank's tokens
     assert context_seconds(LARGE, Split(tp=8, cp=2), H100) == pytest.approx(3 * keys / 50e9)
-    assert pipeline_seconds(LARGE, Split(tp=8, pp=16), H100) * 126 / 16 == pytest.approx(2 * hidden / 8 / 50e9)
+    assert pipeline_seconds(LARGE, Split(tp=8, pp=16), Stack(), H100) * 126 / 16 == pytest.approx(2 * hidden / 8 / 50e9)
 
 
 @pytest.mark.parametrize("virtual_stages", [1, 2])

@@ -38,6 +38,8 @@ class Gpu:
     """Between domains: 400 Gb/s a GPU (Llama 3, section 3.3.1)."""
     domain_size: int = 8
     """GPUs that reach each other over NVLink."""
+    fast_attention_tflops: float | None = None
+    """The same with kernels written for the generation (FlashAttention-3's paper for H100, forward and backward); unset where there are none."""
     fp8_tflops: float | None = None
     """As measured; unset where the GPU has no such units."""
     fp4_tflops: float | None = None
@@ -100,12 +102,53 @@ GPUS = MappingProxyType(
         for gpu in (
             _gpu("a100-40gb", 39.4, 312, 271, 190, 1555, 300, nic_gb_per_s=25.0, watts=400.0, dollars_per_hour=1.3),
             _gpu("a100-80gb", 79.15, 312, 271, 190, 2039, 300, nic_gb_per_s=25.0, watts=400.0, dollars_per_hour=1.6),
-            _gpu("h100", 79.1, 989.4, 794.5, 335, 3350, 450, fp8_tflops=1403.0, dollars_per_hour=2.5),
-            _gpu("h100-96gb", 94.5, 989.4, 794.5, 335, 2400, 450, fp8_tflops=1403.0, watts=500.0, dollars_per_hour=2.5),
-            _gpu("h200", 139.8, 989.4, 794.5, 335, 4800, 450, fp8_tflops=1403.0, dollars_per_hour=3.3),
-            _gpu("b200", 178.3, 2250, 1745, None, 8000, 900, fp8_tflops=3433.0, fp4_tflops=6500.0, watts=1000.0, dollars_per_hour=5.0),
-            _gpu("gb200", 184.5, 2450, 1822, None, 8000, 900, domain_size=72, fp8_tflops=3600.0, fp4_tflops=7200.0, watts=1200.0, dollars_per_hour=6.0),
-            _gpu("gb300", 276.0, 2450, None, None, 8000, 900, domain_size=72, fp8_tflops=3800.0, fp4_tflops=10_000.0, watts=1400.0, dollars_per_hour=7.0),
+            _gpu("h100", 79.1, 989.4, 794.5, 335, 3350, 450, fast_attention_tflops=560.0, fp8_tflops=1403.0, dollars_per_hour=2.5),
+            _gpu("h100-96gb", 94.5, 989.4, 794.5, 335, 2400, 450, fast_attention_tflops=560.0, fp8_tflops=1403.0, watts=500.0, dollars_per_hour=2.5),
+            _gpu("h200", 139.8, 989.4, 794.5, 335, 4800, 450, fast_attention_tflops=560.0, fp8_tflops=1403.0, dollars_per_hour=3.3),
+            _gpu(
+                "b200",
+                178.3,
+                2250,
+                1745,
+                None,
+                8000,
+                900,
+                fast_attention_tflops=1200.0,
+                fp8_tflops=3433.0,
+                fp4_tflops=6500.0,
+                watts=1000.0,
+                dollars_per_hour=5.0,
+            ),
+            _gpu(
+                "gb200",
+                184.5,
+                2450,
+                1822,
+                None,
+                8000,
+                900,
+                domain_size=72,
+                fast_attention_tflops=1200.0,
+                fp8_tflops=3600.0,
+                fp4_tflops=7200.0,
+                watts=1200.0,
+                dollars_per_hour=6.0,
+            ),
+            _gpu(
+                "gb300",
+                276.0,
+                2450,
+                None,
+                None,
+                8000,
+                900,
+                domain_size=72,
+                fast_attention_tflops=1200.0,
+                fp8_tflops=3800.0,
+                fp4_tflops=10_000.0,
+                watts=1400.0,
+                dollars_per_hour=7.0,
+            ),
             _gpu("mi300x", 191.5, 1307, 708, None, 5300, 448, watts=750.0, dollars_per_hour=2.5),
             _gpu("l40s", 44.4, 362, None, None, 864, 32, nic_gb_per_s=12.5, fp8_tflops=560.0, watts=350.0, dollars_per_hour=1.0),
             _gpu("rtx-4090", 23.5, 165, None, None, 1008, 32, nic_gb_per_s=3.0, fp8_tflops=260.0, watts=450.0, dollars_per_hour=0.4),

@@ -104,7 +104,7 @@ def activation_bytes(job: Job, split: Split, stack: Stack) -> tuple[float, float
     width, queries, keys = model.hidden_size, model.num_attention_heads * model.head_dim, model.num_key_value_heads * model.head_dim
     shared = split.tp if split.sequence_parallel else 1
     norms = (8 if stack.fused_norms else 24) * width / shared
-    scores = 0.0 if stack.flash_attention else 5.0 * model.num_attention_heads * job.seq_len
+    scores = stack.score_bytes * model.num_attention_heads * job.seq_len
     feed_forward = (8 if job.feed_forward == "swiglu" else 6) * model.intermediate_size
     everything = norms + (4 * (queries + keys) + feed_forward + scores) / split.tp
     if stack.compiled:

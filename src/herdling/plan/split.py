@@ -96,8 +96,10 @@ class Stack:
     """Bytes per logit of a plain loss: bfloat16 output and its gradient, float32 copy, log-softmax and its gradient. A compiled loss holds about half."""
     vocab_parallel: bool = True
     """Whether tensor-parallel ranks share the logits."""
-    flash_attention: bool = True
-    """Whether attention scores never exist in memory."""
+    fast_attention: bool = True
+    """Whether attention runs kernels written for the GPU's generation (FlashAttention-3, cuDNN), where it has them."""
+    score_bytes: float = 0.0
+    """Bytes kept for each query and key: 0 with flash attention, 2 where a fused softmax keeps its result alone, 5 where each operation keeps its own."""
     compiled: bool = False
     """Whether pointwise results (norms, activated gate) are made again in the backward, as torch.compile does, so that only results of products are kept."""
     fused_norms: bool = True
@@ -110,6 +112,8 @@ class Stack:
     """Whether key heads are copied to the number of query heads before context-parallel ranks gather them."""
     micro_batches_ahead: int = 0
     """Micro-batches that a pipeline stage holds beyond those that 1F1B needs, such as one received ahead."""
+    data_outermost: bool = True
+    """Whether groups are nested [TP, CP, PP, DP] as in Llama 3, or [TP, CP, DP, PP] as in Megatron and torchtitan, where copies are neighbours in a node."""
     balanced_ends: bool = False
     """Whether the first and last stage have one layer less (Llama 3, section 3.3.2)."""
     reserve_gib: float = 1.5

@@ -15,6 +15,9 @@ from herdling.plan.hardware import Gpu
 from herdling.plan.memory import activation_bytes, layer_parameters, training_memory
 from herdling.plan.split import Job, Split, Stack, layers_of_stages
 
+ASYNC_TP = 0.3
+"""What is left uncovered of tensor-parallel exchange where it is fused with the products."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Efficiency:
@@ -24,29 +27,29 @@ class Efficiency:
     """Share of the matrix-product ceiling in bfloat16 for wide slices and many tokens."""
     low_precision: float = 1.0
     """The same in fp8 and fp4, as a share of `matmul`: scales and casts cost."""
-    attention: float = 0.58
+    attention: float = 0.53
     """Share of the attention ceiling, of the causal half."""
-    thin: float = 0.52
+    thin: float = 0.37
     """Loss where a rank's slice of the hidden size is 1,024: time grows by thin * 1024 / slice."""
-    short: float = 0.4
+    short: float = 0.34
     """Loss where a rank's micro-batch has 1,024 tokens: time grows by short * 1024 / tokens."""
-    memory: float = 0.87
+    memory: float = 1.05
     """Passes over the activations at HBM speed, a forward and backward, as a multiple of writing and reading each three times."""
-    tensor: float = 0.17
+    tensor: float = 1.0
     """Share of tensor-parallel communication that is not covered."""
     overlap: float = 1.0
     """Share of the smaller of computing and gathering weights (FSDP) that is not covered by the larger."""
-    data: float = 0.72
+    data: float = 1.6
     """Share of once-a-step gradient communication that is not covered."""
-    crowd: float = 0.145
+    crowd: float = 0.12
     """By how much exchanges between nodes slow down each time the number of nodes doubles."""
-    pressure: float = 0.18
+    pressure: float = 0.06
     """Growth of the step where memory runs full: times what the use exceeds 90 % by, for then the allocator frees and asks again."""
-    launch: float = 42e-6
+    launch: float = 53e-6
     """Seconds a layer and micro-batch besides its work."""
-    step: float = 0.05
+    step: float = 0.058
     """Seconds a step besides its work."""
-    spread: float = 0.35
+    spread: float = 0.28
     """Half width of the 90 % interval, in log step time: of publishers whose own steps were not fitted to."""
 
 
@@ -131,13 +134,15 @@ def layer_seconds(job: Job, split: Split, stack: Stack, gpu: Gpu, efficiency: Ef
     products = 2 * layer_parameters(model) / split.tp * tokens * passes / rate * slowness
     seen = job.seq_len if job.attended is None else job.attended
     attention_flops = 2 * seen * model.num_attention_heads * model.head_dim / split.tp * tokens  # the causal half of 4 * keys
+    attention_rate = (stack.fast_attention and gpu.fast_attention_tflops) or gpu.attention_tflops
     attention_passes = 3.5 + (split.recompute == "full")  # flash attention's backward makes the scores again: 2.5 forwards
-    attention = attention_flops * attention_passes / (gpu.attention_tflops * 1e12 * efficiency.attention)
+    attention = attention_flops * attention_passes / (attention_rate * 1e12 * efficiency.attention)
     kept, live = activation_bytes(job, split, stack)
     touched = kept if split.recompute == "none" else live
     memory = efficiency.memory * 2 * passes * touched * tokens / (gpu.hbm_gb_per_s * 1e9)
-    wires = efficiency.tensor * tensor_seconds(job, split, gpu) * (0.5 if stack.async_tp else 1.0) + context_seconds(job, split, gpu)
-    return products + attention + efficiency.launch, memory, wires + pipeline_seconds(job, split, gpu)
+    exchange = tensor_seconds(job, split, gpu) * (ASYNC_TP if stack.async_tp else 1.0) + context_seconds(job, split, gpu)
+    wires = efficiency.tensor * exchange
+    return products + attention + efficiency.launch, memory, wires + pipeline_seconds(job, split, stack, gpu)
 
 
 def head_seconds(job: Job, split: Split, gpu: Gpu, efficiency: Efficiency) -> float:
@@ -164,12 +169,14 @@ def context_seconds(job: Job, split: Split, gpu: Gpu) -> float:
     return volume / (gpu.group_gb_per_s(split.cp, split.tp) * 1e9)
 
 
-def pipeline_seconds(job: Job, split: Split, gpu: Gpu) -> float:
+def pipeline_seconds(job: Job, split: Split, stack: Stack, gpu: Gpu) -> float:
     """Return the seconds, spread over layers, to pass hidden states and their gradients on, once for each chunk of layers."""
     if split.pp == 1:
         return 0.0
     volume = 2 * 2 * split.tokens_per_micro_batch(job) * job.model.hidden_size / (split.tp if split.sequence_parallel else 1) * split.virtual_stages
-    return volume / (gpu.group_gb_per_s(split.pp, split.tp * split.cp) * 1e9) * split.pp / job.model.num_hidden_layers
+    return (
+        volume / (gpu.group_gb_per_s(split.pp, split.tp * split.cp * (1 if stack.data_outermost else split.dp)) * 1e9) * split.pp / job.model.num_hidden_layers
+    )
 
 
 def sharding_seconds(job: Job, split: Split, stack: Stack, gpu: Gpu, stage_layers: float) -> float:
@@ -180,7 +187,7 @@ def sharding_seconds(job: Job, split: Split, stack: Stack, gpu: Gpu, stage_layer
     parameters = (stage_layers * layer_parameters(job.model) + job.model.vocab_size * job.model.hidden_size) / split.tp
     gathers = 2 if split.sharding == "zero3" and split.pp == 1 else 1
     volume = (2 * gathers + stack.gradient_bytes) * parameters * (sharers - 1) / sharers
-    return volume / (gpu.group_gb_per_s(sharers, split.tp * split.pp) * 1e9)
+    return volume / (gpu.group_gb_per_s(sharers, split.tp * (split.pp if stack.data_outermost else 1)) * 1e9)
 
 
 def decoding(model: LlamaConfig, gpu: Gpu, *, tp: int, pp: int, sequences: int, seq_len: int, weight_bytes: float = 2.0) -> tuple[float, float]:
