@@ -118,7 +118,11 @@ def main() -> None:
     arguments = parser.parse_args()
     if not (arguments.kit or arguments.isoflop or arguments.ladder):
         parser.error("nothing to fit: give --kit, --isoflop or --ladder")
-    result: dict[str, Any] = {"what": "scaling laws against published fits and held-out measurements", "machine": machine_facts("numpy")}
+    result: dict[str, Any] = {
+        "what": "scaling laws against published fits and held-out measurements",
+        "command": "python benchmarks/scaling_accuracy.py" + (f" --kit {arguments.kit.name}" if arguments.kit else ""),
+        "machine": machine_facts("numpy"),
+    }
     if arguments.kit:
         folder = arguments.kit / "scaling"
         result["chinchilla"] = chinchilla(folder / "chinchilla_svg_extracted.csv", arguments.worlds)

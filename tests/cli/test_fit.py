@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -77,3 +78,21 @@ def test_ladder_forecasts_and_scores_the_larger_runs(tmp_path: Path) -> None:
 def test_unknown_form_names_the_forms(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="expected shared, per_task, llama3"):
         fitted("ladder", str(write_ladder(tmp_path / "ladder.csv", made_ladder())), "--form", "other")
+
+
+def test_served_tokens_ask_for_a_smaller_model(tmp_path: Path) -> None:
+    file = write_sweep(tmp_path / "runs.csv", made_sweep(noise=1e-3))
+    found = json.loads(fitted("isoflop", str(file), "--at", "1e22", "--served", "1e13", "--bootstraps", "20", "--json"))
+    assert found["serving"]["1e22"]["parameters"] < found["parametric"]["parameters_at"]["1e22"]
+    assert 0 < found["serving"]["1e22"]["saved_compute"] < 1
+    assert "tokens served" in fitted("parametric", str(file), "--served", "1e13", "--bootstraps", "20")
+
+
+def test_parabolas_stand_where_the_law_does_not(tmp_path: Path) -> None:
+    lines = ["compute_budget,training_tokens,validation_loss"]
+    lines += [f"{c},{t},{3 + 0.1 * math.log(t / 3e9) ** 2 + 0.2 * math.log10(c / 1e18)}" for c in (1e18, 1e19, 1e20) for t in (1e9, 2e9, 4e9, 8e9)]
+    (tmp_path / "runs.csv").write_text("\n".join(lines), encoding="utf-8")
+    found = json.loads(fitted("isoflop", str(tmp_path / "runs.csv"), "--json", "--bootstraps", "20"))
+    assert found["isoflop"]["tokens_at"]["3.8e25"] == pytest.approx(3e9, rel=0.01)
+    assert found["parametric"] is None or found["parametric"]["alpha"] > 0
+    assert fitted("isoflop", str(tmp_path / "runs.csv"), "--bootstraps", "20")

@@ -23,6 +23,7 @@ def test_two_of_three_give_the_third(tmp_path: Path) -> None:
     assert rows.parameters.tolist() == [1e9]
     rows = read_losses(written(tmp_path / "b.csv", "N,D,loss\n1e8,2e9,3.0\n"))
     assert rows.flops.tolist() == [1.2e18]
+    assert read_losses(written(tmp_path / "bom.csv", "\ufeff" + HEADER + "6e18,1e9,2.5\n")).loss.tolist() == [2.5]
     packed = tmp_path / "c.csv.gz"
     packed.write_bytes(gzip.compress(b"N,C,loss\n1e8,6e17,3.0\n"))
     assert read_losses(packed).tokens.tolist() == [1e9]

@@ -25,13 +25,14 @@ File = Annotated[Path, typer.Argument(metavar="FILE", help="A .csv or .csv.gz wi
 At = Annotated[list[str] | None, typer.Option("--at", help="Compute in FLOPs to forecast for, such as 3.8e25; may be given more than once.")]
 Outliers = Annotated[str, typer.Option("--outliers", help="keep, highest:K (leave out the K highest losses) or residual:Z (beyond Z robust deviations).")]
 Bootstraps = Annotated[int, typer.Option("--bootstraps", min=20, help="Resamples for the intervals.")]
+Served = Annotated[float, typer.Option("--served", min=0, help="Tokens that the model will serve: also plan for the least cost of training and serving.")]
 Json = Annotated[bool, typer.Option("--json", help="Write it for a program.")]
 
 
 @app.command("isoflop")
-def isoflop(file: File, at: At = None, outliers: Outliers = "keep", bootstraps: Bootstraps = 300, as_json: Json = False) -> None:
+def isoflop(file: File, at: At = None, outliers: Outliers = "keep", bootstraps: Bootstraps = 300, served: Served = 0.0, as_json: Json = False) -> None:
     """Fit a sweep of several sizes at each of a few budgets: columns compute_budget, training_tokens, validation_loss, perhaps parameters."""
-    _fit_sweep(file, at, outliers, bootstraps, as_json=as_json, isoflop=True, trajectories=False)
+    _fit_sweep(file, at, as_json=as_json, outliers=outliers, num_bootstraps=bootstraps, served_tokens=served)
 
 
 @app.command("parametric")
@@ -40,11 +41,13 @@ def parametric(
     at: At = None,
     outliers: Outliers = "keep",
     bootstraps: Bootstraps = 300,
+    served: Served = 0.0,
     trajectories: Annotated[bool, typer.Option("--trajectories", help="Rows are points along training curves: fit their envelope too.")] = False,
     as_json: Json = False,
 ) -> None:
     """Fit L(N, D) = E + A/N^alpha + B/D^beta to runs of any sizes: two of compute, parameters and tokens, and a loss."""
-    _fit_sweep(file, at, outliers, bootstraps, as_json=as_json, isoflop=False, trajectories=trajectories)
+    settings = {"outliers": outliers, "num_bootstraps": bootstraps, "served_tokens": served}
+    _fit_sweep(file, at, as_json=as_json, isoflop=False, trajectories=trajectories, **settings)
 
 
 @app.command("ladder")
@@ -73,13 +76,11 @@ def ladder(
         _print_ladder(found)
 
 
-def _fit_sweep(file: Path, at: list[str] | None, outliers: str, bootstraps: int, *, as_json: bool, isoflop: bool, trajectories: bool) -> None:
+def _fit_sweep(file: Path, at: list[str] | None, *, as_json: bool, **settings: Any) -> None:
     from herdling.plan.measurements import read_losses
     from herdling.plan.sweep import forecast_sweep
 
-    rows = read_losses(file)
-    flops = [_flops(text) for text in at] if at else [DEFAULT_FLOPS]
-    found = forecast_sweep(rows, flops, outliers=outliers, isoflop=isoflop, trajectories=trajectories, num_bootstraps=bootstraps)
+    found = forecast_sweep(read_losses(file), [_flops(text) for text in at] if at else [DEFAULT_FLOPS], **settings)
     if as_json:
         print(json.dumps(found))
     else:
@@ -101,17 +102,19 @@ def _print_sweep(found: dict[str, Any]) -> None:
     for name, exponent in (("isoflop", "alpha"), ("envelope", "alpha"), ("parametric", "parameter_exponent")):
         if found[name]:
             console.print(_optima(name, exponent, found[name]))
-    law = found["parametric"]
-    console.print(
-        f"L(N, D) = {law['E']:.4f} + {law['A']:.4g}/N^{law['alpha']:.4f} + {law['B']:.4g}/D^{law['beta']:.4f}, N is {found['convention']['N']}, C = 6ND"
-    )
-    console.print(f"{law['num_points']} points, mean error {law['mean_relative_error']:.2%}; outliers: {found['outliers']['policy']}", end="")
-    dropped = found["outliers"]["dropped_lines"]
-    console.print(f", left out: lines {', '.join(map(str, dropped))}" if dropped else "")
+    if found["parametric"]:
+        _print_law(console, found)
+    else:
+        console.print(f"no parametric law: {found['not_fitted']}")
     for budget, gap in found["disagreement"].items():
         console.print(
             f"disagreement at {budget}: the parabolas ask for {gap['tokens_ratio']:.2f} times the tokens of the parametric law; "
             f"if that is right, they waste {gap['wasted_compute']:.1%} of the compute"
+        )
+    for budget, plan in found["serving"].items():
+        console.print(
+            f"with {format_count(plan['served_tokens'])} tokens served, the loss of {budget} is cheapest with {format_count(plan['parameters'])} parameters on "
+            f"{format_count(plan['tokens'])} tokens: {plan['saved_compute']:.1%} of training and serving saved"
         )
     held = found["held_out"]
     console.print(
@@ -121,6 +124,14 @@ def _print_sweep(found: dict[str, Any]) -> None:
     )
 
 
+def _print_law(console: Console, found: dict[str, Any]) -> None:
+    law, dropped = found["parametric"], found["outliers"]["dropped_lines"]
+    terms = f"{law['E']:.4f} + {law['A']:.4g}/N^{law['alpha']:.4f} + {law['B']:.4g}/D^{law['beta']:.4f}"
+    console.print(f"L(N, D) = {terms}, N is {found['convention']['N']}, C = 6ND")
+    left_out = f", left out: lines {', '.join(map(str, dropped))}" if dropped else ""
+    console.print(f"{law['num_points']} points, mean error {law['mean_relative_error']:.2%}; outliers: {found['outliers']['policy']}{left_out}")
+
+
 def _optima(name: str, exponent: str, fit: dict[str, Any]) -> Table:
     words = {"isoflop": "Parabola per budget", "envelope": "Envelope of training curves", "parametric": "Parametric law"}
     title = f"{words[name]}: " + (f"tokens = {fit['A']:.4g} C^{fit['alpha']:.4f}" if "budgets" in fit else f"parameters ~ C^{fit[exponent]:.4f}")
@@ -128,7 +139,7 @@ def _optima(name: str, exponent: str, fit: dict[str, Any]) -> Table:
     for column in ("FLOPs", "tokens", "90 %", "parameters", "tokens per parameter"):
         table.add_column(column, justify="right")
     intervals = fit.get("intervals") or {}
-    tokens_at = intervals.get("bootstrap", intervals).get("tokens_at", {})
+    tokens_at = (intervals if "tokens_at" in intervals else intervals.get("bootstrap") or intervals.get("jackknife") or {}).get("tokens_at", {})
     for budget, tokens in fit["tokens_at"].items():
         size = fit["parameters_at"][budget]
         ends = tokens_at.get(budget)

@@ -59,7 +59,7 @@ def opened(path: Path) -> Iterator[TextIO]:
     """Open a table as text, unpacked if it ends in .gz."""
     if not path.is_file():
         raise DataError(f"{path}: there is no such file")
-    with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8", newline="") as file:
+    with gzip.open(path, "rt", encoding="utf-8-sig") if path.suffix == ".gz" else path.open(encoding="utf-8-sig", newline="") as file:
         yield file
 
 

@@ -18,7 +18,8 @@ from herdling.plan.scaling_law import Array, ParametricLaw
 
 HUBER_DELTA = 1e-3
 MIN_POINTS = 6
-_GRID = np.linspace(0.05, 1.2, 24)
+MIN_EXPONENT, MAX_EXPONENT = 0.01, 3.0
+_GRID = np.linspace(0.05, 1.1, 15)
 _SMALL = 1e-12
 
 
@@ -44,10 +45,21 @@ def fit_parametric(rows: LossRows, *, outliers: str = "keep", delta: float = HUB
     kept = _without_outliers(rows, outliers, delta)
     require_varied(kept)
     parameters, objective = fit_laws(kept.parameters, kept.tokens, np.log(kept.loss)[None], np.ones((1, len(kept.loss))), delta=delta)
+    if not told_apart(parameters[0]):
+        alpha, beta = parameters[0][3:]
+        raise DataError(
+            f"{rows.name}: the losses do not tell what size and data buy (alpha {alpha:.3g}, beta {beta:.3g}; expected {MIN_EXPONENT:g} to {MAX_EXPONENT:g}); "
+            "add runs of other sizes and tokens, or look for runs that went wrong"
+        )
     law = law_of(parameters[0])
     error = np.abs(law.loss(kept.parameters, kept.tokens) / kept.loss - 1).mean()
     dropped = tuple(sorted(set(rows.lines) - set(kept.lines)))
     return ParametricFit(law=law, objective=float(objective[0]), num_points=len(kept.loss), dropped_lines=dropped, mean_relative_error=float(error))
+
+
+def told_apart(parameters: Array) -> bool:
+    """Say whether a fit has exponents that a law can have; resamples of few points often have not."""
+    return bool(np.all(np.isfinite(parameters)) and parameters[3:].min() >= MIN_EXPONENT and parameters[3:].max() <= MAX_EXPONENT)
 
 
 def require_varied(rows: LossRows) -> None:

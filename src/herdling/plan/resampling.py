@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from herdling.base.errors import DataError
 from herdling.plan.isoflop import TokenLaw, budgets
 from herdling.plan.measurements import LossRows
-from herdling.plan.parametric import ParametricFit, fit_laws, law_of
+from herdling.plan.parametric import ParametricFit, fit_laws, law_of, told_apart
 from herdling.plan.scaling_law import Array, ParametricLaw
 
 LEVEL = 0.9
 NUM_BOOTSTRAPS = 300
+MIN_USABLE = 0.95
 # Student's two-sided 90 % quantile for 1 to 30 degrees of freedom.
 T_90 = (
     *(6.314, 2.920, 2.353, 2.132, 2.015, 1.943, 1.895, 1.860, 1.833, 1.812, 1.796, 1.782, 1.771, 1.761, 1.753),
@@ -89,7 +90,10 @@ def quantities(law: ParametricLaw, flops: Sequence[float]) -> dict[str, float]:
 def parametric_intervals(
     rows: LossRows, fit: ParametricFit, flops: Sequence[float], *, seed: int = 0, num_bootstraps: int = NUM_BOOTSTRAPS
 ) -> dict[str, dict[str, Interval]]:
-    """Return `bootstrap` (rows drawn anew with replacement) and `jackknife` (one budget left out at a time) intervals of each quantity."""
+    """Return `bootstrap` (rows drawn anew with replacement) and `jackknife` (one budget left out at a time) intervals of each quantity.
+
+    A method whose refits often have no law at all is left out: so few points tell nothing of how sure they are.
+    """
     kept = kept_rows(rows, fit)
     generator = np.random.default_rng(seed)
     count = len(kept.loss)
@@ -101,10 +105,12 @@ def parametric_intervals(
         weights[number, block] = 0.0
     left_out = _refit(kept, fit.law, weights)
     centre = quantities(fit.law, flops)
-    return {
-        "bootstrap": _percentile(centre, [quantities(law, flops) for law in drawn]),
-        "jackknife": _jackknife(centre, [quantities(law, flops) for law in left_out]),
-    }
+    found = {}
+    if len(drawn) >= MIN_USABLE * num_bootstraps:
+        found["bootstrap"] = _percentile(centre, [quantities(law, flops) for law in drawn])
+    if len(left_out) == len(blocks):
+        found["jackknife"] = _jackknife(centre, [quantities(law, flops) for law in left_out])
+    return found
 
 
 def kept_rows(rows: LossRows, fit: ParametricFit) -> LossRows:
@@ -115,7 +121,7 @@ def kept_rows(rows: LossRows, fit: ParametricFit) -> LossRows:
 def _refit(rows: LossRows, law: ParametricLaw, weights: Array) -> list[ParametricLaw]:
     start = np.array([np.log(law.E), np.log(law.A), np.log(law.B), law.alpha, law.beta])
     fitted, _ = fit_laws(rows.parameters, rows.tokens, np.log(rows.loss)[None], weights, start=start)
-    return [law_of(row) for row in fitted if row[3] > 0 and row[4] > 0]
+    return [law_of(row) for row in fitted if told_apart(row)]
 
 
 def _blocks(rows: LossRows) -> list[NDArray[np.intp]]:
@@ -139,7 +145,7 @@ def _jackknife(centre: dict[str, float], left_out: list[dict[str, float]]) -> di
     found = {}
     count = len(left_out)
     for name, middle in centre.items():
-        values = np.log([draw[name] for draw in left_out])
+        values = np.log([max(draw[name], 1e-300) for draw in left_out])
         error = float(np.sqrt((count - 1) / count * ((values - values.mean()) ** 2).sum()))
         reach = student_90(count - 1) * error
         found[name] = Interval(low=float(middle * np.exp(-reach)), high=float(middle * np.exp(reach)))

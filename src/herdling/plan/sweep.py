@@ -14,31 +14,52 @@ from herdling.plan.isoflop import TokenLaw, fit_envelope, fit_isoflop
 from herdling.plan.measurements import LossRows
 from herdling.plan.parametric import ParametricFit, fit_parametric
 from herdling.plan.resampling import Interval, flops_name, line_intervals, parametric_intervals, tokens_key
-from herdling.plan.scaling_law import FLOPS_PER_PARAMETER_AND_TOKEN
+from herdling.plan.scaling_law import FLOPS_PER_PARAMETER_AND_TOKEN, SERVING_FLOPS_PER_PARAMETER
 
 TOP_SHARE = 0.9
 """Where compute has no budgets, the rows above this quantile are the ones left out."""
 
 
 def forecast_sweep(
-    rows: LossRows, flops: Sequence[float], *, outliers: str = "keep", isoflop: bool = True, trajectories: bool = False, num_bootstraps: int = 300
+    rows: LossRows,
+    flops: Sequence[float],
+    *,
+    outliers: str = "keep",
+    isoflop: bool = True,
+    trajectories: bool = False,
+    served_tokens: float = 0.0,
+    num_bootstraps: int = 300,
 ) -> dict[str, Any]:
     """Fit a sweep by every method that it allows and return what `herdling fit` prints: `isoflop`, `parametric`, `envelope`, `disagreement`, `held_out`.
 
-    `isoflop` wants runs in budgets; `trajectories` says that rows are points along training curves.
+    `isoflop` wants runs in budgets; `trajectories` says that rows are points along training curves. With `served_tokens` there is `serving` too: the
+    cheapest way to the loss of each budget when these tokens are paid for as well. A sweep whose parabolas stand but whose law does not has `not_fitted`, why.
     """
     line = fit_isoflop(rows) if isoflop else None
-    fit = fit_parametric(rows, outliers=outliers)
     envelope = fit_envelope(rows) if trajectories else None
-    return {
+    found: dict[str, Any] = {
         "isoflop": None if line is None else _line(line, flops),
-        "parametric": _law(rows, fit, flops, num_bootstraps),
+        "parametric": None,
         "envelope": None if envelope is None else _line(envelope, flops, intervals=False),
-        "disagreement": {} if line is None else {flops_name(budget): _disagreement(line, fit, budget) for budget in flops},
+        "disagreement": {},
+        "serving": {},
         "held_out": _held_out(rows, outliers, in_budgets=isoflop),
         "convention": {"N": rows.convention, "C": "6ND"},
-        "outliers": {"policy": outliers, "dropped_lines": list(fit.dropped_lines)},
+        "outliers": {"policy": outliers, "dropped_lines": []},
     }
+    try:
+        fit = fit_parametric(rows, outliers=outliers)
+    except DataError as error:
+        if line is None:
+            raise
+        return found | {"not_fitted": str(error)}
+    found["parametric"] = _law(rows, fit, flops, num_bootstraps)
+    found["outliers"]["dropped_lines"] = list(fit.dropped_lines)
+    if line is not None:
+        found["disagreement"] = {flops_name(budget): _disagreement(line, fit, budget) for budget in flops}
+    if served_tokens:
+        found["serving"] = {flops_name(budget): _serving(fit, budget, served_tokens) for budget in flops}
+    return found
 
 
 def _line(law: TokenLaw, flops: Sequence[float], *, intervals: bool = True) -> dict[str, Any]:
@@ -78,6 +99,14 @@ def _disagreement(line: TokenLaw, fit: ParametricFit, flops: float) -> dict[str,
     loss = float(fit.law.loss(flops / FLOPS_PER_PARAMETER_AND_TOKEN / tokens, tokens))
     wasted = 1 - fit.law.equivalent_flops(loss) / flops
     return {"tokens_ratio": tokens / fit.law.allocate(flops).tokens, "wasted_compute": wasted}
+
+
+def _serving(fit: ParametricFit, flops: float, served_tokens: float) -> dict[str, float]:
+    optimal = fit.law.allocate(flops)
+    plan = fit.law.allocate_with_serving(optimal.loss, served_tokens)
+    before = optimal.training_flops + SERVING_FLOPS_PER_PARAMETER * optimal.parameters * served_tokens
+    saved = 1 - (plan.training_flops + plan.serving_flops) / before
+    return {**asdict(plan), "served_tokens": served_tokens, "saved_compute": saved}
 
 
 def _held_out(rows: LossRows, outliers: str, *, in_budgets: bool) -> dict[str, Any]:
