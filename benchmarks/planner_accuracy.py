@@ -207,8 +207,10 @@ def judge_flops(rows: Sequence[Row]) -> dict[str, Any]:
     """Return the mean ratio of reported to planned FLOPs a token, where a publisher told TFLOPs and tokens a second: each in its own convention."""
     ratios: dict[str, list[float]] = defaultdict(list)
     for row in rows:
-        tflops, rate = row.reported["tflops_per_gpu"], row.reported["tokens_per_s_per_gpu"]
-        if tflops and rate:
+        tflops, rate, mfu = (row.reported[name] for name in ("tflops_per_gpu", "tokens_per_s_per_gpu", "mfu"))
+        if row.source == "mosaicml" and mfu:  # TFLOPs are cut to whole ones there, MFU is not
+            tflops = str(float(mfu) * {"a100": 312, "h100": 1979 if row.job.precision == "fp8" else 989}[row.gpu.name[:4]])
+        if tflops and rate and row.source in ("aleph-alpha", "megatron-bridge", "mosaicml"):
             ratios[row.source].append(float(tflops) * 1e12 / float(rate) / convention_of(row))
     return {source: {"n": len(some), "mean": round(fmean(some), 4)} for source, some in sorted(ratios.items())}
 
