@@ -47,6 +47,7 @@ def test_other_trainings_take_more_memory_and_time(purpose: str) -> None:
     arguments = ("llama3-8b", "--gpus", "64", "--batch", "4M", "--json", "--top", "1")
     alone, other = (json.loads(plan(*arguments, "--for", what))["splits"][0] for what in ("train", purpose))
     assert other["step_seconds"] >= alone["step_seconds"]
+    assert ("generation_seconds" in other) == (purpose == "ppo")
 
 
 def test_serving_405b_needs_two_servers() -> None:  # Llama 3, section 6.1

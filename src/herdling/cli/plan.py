@@ -26,7 +26,7 @@ from herdling.plan.hardware import Gpu, find_gpu
 from herdling.plan.layout import Candidate, Search, least_cluster, search, torchrun_lines
 from herdling.plan.memory import Memory, inference_memory
 from herdling.plan.split import Job, Stack
-from herdling.plan.throughput import cost, decoding, flops_per_token
+from herdling.plan.throughput import cost, decoding, flops_per_token, generation_seconds
 
 WIDTH = 130
 """Characters of the table, of a narrower terminal too."""
@@ -173,8 +173,11 @@ def describe(one: Candidate, job: Job, gpus: int, gpu: Gpu, tokens: int | None) 
     described |= {"parts_seconds": {name: getattr(step, name) for name in ("compute", "memory", "communication", "bubble", "optimizer")}}
     described |= {"tokens_per_s_per_gpu": step.tokens_per_s_per_gpu, "mfu_causal": step.mfu_causal, "mfu_full": step.mfu_full}
     described |= {"flops_per_token_causal": flops_per_token(job, "causal"), "flops_per_token_full": flops_per_token(job, "full")}
+    writing = generation_seconds(job, split, gpu) if job.trained_models > 1 else 0.0
+    if writing:
+        described |= {"generation_seconds": writing}
     if tokens:
-        seconds = step.seconds * tokens / job.tokens
+        seconds = (step.seconds + writing) * tokens / job.tokens
         dollars, kilowatt_hours = cost(seconds, gpus, gpu)
         described |= {"run": {"tokens": tokens, "seconds": seconds, "gpu_hours": seconds * gpus / 3600, "dollars": dollars, "kilowatt_hours": kilowatt_hours}}
     return described
@@ -216,6 +219,8 @@ def _print_splits(job: Job, model: str, gpus: int, gpu: Gpu, found: Search, desc
     best = described[0]
     console.print(f"memory of the first, GiB a GPU (of {gpu.memory_gib:.0f}): " + _stack_picture(best["memory_gib"], gpu.memory_gib))
     console.print("time of the first: " + ", ".join(f"{name} {seconds:.2f}s" for name, seconds in best["parts_seconds"].items()))
+    if "generation_seconds" in best:
+        console.print(f"before each step the answers are written, half of each row: {best['generation_seconds']:.1f}s (assumed speeds, splits as in training)")
     if "run" in best:
         run = best["run"]
         money = f"{format_count(run['gpu_hours'])} GPU hours, ${format_count(run['dollars'])}, {format_count(run['kilowatt_hours'])} kWh"

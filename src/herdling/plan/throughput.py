@@ -109,7 +109,7 @@ def forecast(job: Job, split: Split, stack: Stack, gpu: Gpu, efficiency: Efficie
     times = pressure * (job.trained_models + scoring)
     seconds = times * step + efficiency.step
     rate = job.tokens / seconds / split.num_gpus
-    share = rate / (gpu.datasheet_tflops * 1e12)
+    share = rate * (job.trained_models + scoring) / (gpu.datasheet_tflops * 1e12)
     return Forecast(
         seconds=seconds,
         low=seconds * exp(-efficiency.spread),
@@ -199,6 +199,13 @@ def decoding(model: LlamaConfig, gpu: Gpu, *, tp: int, pp: int, sequences: int, 
     exchange = 0.0 if tp == 1 else 2 * model.num_hidden_layers * 2 * 2 * sequences * model.hidden_size / (gpu.group_gb_per_s(tp) * 1e9)
     prompts = sequences * seq_len * model.flops_per_token(seq_len) / 3 / (tp * pp * gpu.matmul_tflops * 1e12 * 0.5)
     return read / (0.7 * gpu.hbm_gb_per_s * 1e9) + exchange, prompts
+
+
+def generation_seconds(job: Job, split: Split, gpu: Gpu) -> float:
+    """Return the seconds of writing the batch of PPO before its step: each copy decodes its rows at once, half of each row is the answer (assumed)."""
+    sequences = max(1, round(job.global_batch / split.dp))
+    token, prompts = decoding(job.model, gpu, tp=split.tp, pp=split.pp * split.cp, sequences=sequences, seq_len=max(1, job.seq_len // 2))
+    return job.seq_len // 2 * token + prompts
 
 
 def cost(seconds: float, num_gpus: int, gpu: Gpu) -> tuple[float, float]:
