@@ -65,8 +65,8 @@ def read_rows(path: Path) -> tuple[list[Row], list[str]]:
     rows, refused = [], []
     for number, cells in enumerate(reader, start=2):
         try:
-            rows.append(planned(cells))
-        except (SettingsError, ValueError) as error:
+            rows.append(planned({name: value or "" for name, value in cells.items() if name}))
+        except (SettingsError, ValueError, ArithmeticError) as error:
             refused.append(f"line {number}, {cells['model']}: {error}")
     return rows, refused
 

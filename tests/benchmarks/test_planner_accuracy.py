@@ -36,6 +36,8 @@ def test_a_file_of_another_is_judged(script: Callable[[str], ModuleType], tmp_pa
             {"status": "OOM", "microbatch": 16, "activation_checkpointing": "none"},
             {"gpu_kind": "abacus"},
             {"tp": ""},
+            {"heads": 0},
+            {"seq": "long"},
         )
     )
     assert len(rows) == 5
