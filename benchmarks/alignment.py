@@ -4,7 +4,7 @@
 
 Each seed is a run of `alignment.toml` (`herdling run ... --set seed=N`) with its own world, demonstrations, judgements and models; all begin at one base model:
 `--base`, or the quickstart's stage pretrain, which is made if it is not there. A run that was stopped or killed goes on; what is finished is not made again.
-Means are over seeds, with Student's 95 % intervals; a gain is the mean of the differences of each seed. About ten minutes a seed on two cores.
+Means are over seeds, with Student's 95 % intervals; a gain is the mean of the differences of each seed. About thirteen minutes a seed on one core.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from result import give_result
 from herdling.base.artifact import is_artifact, read_artifact
 from herdling.base.intervals import mean_interval
 from herdling.report.chart import Spot, frontier_chart
+from herdling.report.standalone import standalone
 
 HERE = Path(__file__).parent
 RECIPE, QUICKSTART = HERE / "alignment.toml", HERE.parent / "recipes" / "quickstart.toml"
@@ -37,7 +38,6 @@ GAINS = {
     "over-optimised over ppo": ("over_optimised", "ppo"),
 }
 METHODS = {"sft": ("sft",), "rejection sampling, rounds 1 to 3": ("v1", "v2", "v3"), "dpo": ("dpo",), "ppo, then without a brake": ("ppo", "over_optimised")}
-COLOURS = ("#7a8791", "#b5761a", "#2b7a9b", "#c0503f")
 Row = dict[str, Any]
 
 
@@ -113,16 +113,12 @@ def picture(models: Mapping[str, Row]) -> str:
         for label in method
     ]
     drawn = frontier_chart(spots, "KL-reward frontier: mean over seeds, 95 % intervals", "KL from the supervised model, nats an answer", "gold")
-    colours = "".join(f".colour-{number}{{--c:{colour}}}" for number, colour in enumerate(COLOURS))
-    style = (
-        "svg{background:#fff;font:11px sans-serif}.grid{stroke:#e3dfd5}.whisker{stroke:var(--c);stroke-width:2;opacity:.65}.dot{fill:var(--c)}"
-        f".frontier{{fill:none;stroke:var(--c)}}.unit,.label{{fill:#5d676e}}{colours}"
-    )
-    return drawn.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1).replace("</title>", f"</title><style>{style}</style>", 1)
+    return standalone(drawn, ())
 
 
 def _bounds(row: Row) -> tuple[float, float, float]:
-    return row.get("low", row["mean"]), row["mean"], row.get("high", row["mean"])
+    mean = float(row["mean"])
+    return float(row.get("low", mean)), mean, float(row.get("high", mean))
 
 
 def main() -> None:

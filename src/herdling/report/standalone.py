@@ -8,7 +8,7 @@ from html import escape
 COLOURS = ("#c0503f", "#b5761a", "#2b7a9b", "#5b7f3a", "#7a4f9b", "#55606a")
 STYLE = (
     "svg{background:#fff;font:11px sans-serif}.grid{stroke:#e3dfd5}.line{fill:none;stroke:var(--c);stroke-width:1.8}.band{fill:var(--c);fill-opacity:.16}"
-    ".unit,.label{fill:#5d676e}.name{fill:var(--c);font-weight:bold}"
+    ".whisker{stroke:var(--c);stroke-width:2;opacity:.65}.dot{fill:var(--c)}.frontier{fill:none;stroke:var(--c)}.unit,.label{fill:#5d676e}.name{fill:var(--c);font-weight:bold}"
 )
 
 
