@@ -95,9 +95,10 @@ def test_every_recipe_that_comes_along_is_valid() -> None:
 
 
 def test_every_toml_example_of_the_docs_is_toml() -> None:
-    for page in PAGES:
-        for example in re.findall(r"```toml\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
-            tomllib.loads(example)
+    examples = [example for page in PAGES for example in re.findall(r"```toml\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)]
+    assert examples
+    for example in examples:
+        assert tomllib.loads(example)
 
 
 def test_every_python_example_of_the_docs_parses_and_uses_public_names() -> None:
