@@ -7,30 +7,23 @@ is missing, and the least cluster.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from enum import StrEnum
 from math import log2
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from herdling.base.errors import SettingsError
-from herdling.base.units import format_count, format_seconds, parse_count
+from herdling.base.units import parse_count
+from herdling.cli.plan_serving import plan_serving
+from herdling.cli.plan_table import describe, nowhere, print_splits
 from herdling.cli.reliability import forecast_run, print_answer
 from herdling.model.config import LlamaConfig
 from herdling.plan.goodput_forecast import Run
-from herdling.plan.hardware import Gpu, find_gpu
-from herdling.plan.layout import Candidate, Search, least_cluster, search, torchrun_lines
-from herdling.plan.memory import Memory, inference_memory
+from herdling.plan.hardware import find_gpu
+from herdling.plan.layout import search, torchrun_lines
 from herdling.plan.split import Job, Stack
-from herdling.plan.throughput import cost, decoding, flops_per_token, generation_seconds
-
-WIDTH = 130
-"""Characters of the table, of a narrower terminal too."""
-PARTS = ("weights", "gradients", "optimizer", "activations", "logits", "cache", "reserve")
 
 
 class Purpose(StrEnum):
@@ -86,7 +79,7 @@ def plan(
     if gpus < 1:
         raise SettingsError(f"--gpus is {gpus}; accepted: 1 or more")
     if purpose is Purpose.serve:
-        _plan_serving(shape, model, gpus, kind, length, sequences=16 if batch == "auto" else parse_count(batch, where="--batch"), as_json=as_json)
+        plan_serving(shape, model, gpus, kind, length, sequences=16 if batch == "auto" else parse_count(batch, where="--batch"), as_json=as_json)
         return
     rows = gpus if batch == "auto" else even_rows(parse_count(batch, where="--batch") / length)
     trained, frozen = MODELS[purpose]
@@ -102,7 +95,7 @@ def plan(
     stack = Stack(loss="chunked")
     found = search(job, gpus, kind, stack)
     if not found.candidates:
-        raise SettingsError(_nowhere(job, model, gpus, kind, stack, found))
+        raise SettingsError(nowhere(job, model, gpus, kind, stack, found))
     whole = parse_count(tokens, where="--tokens") if tokens else None
     described = [describe(one, job, gpus, kind, whole) for one in found.candidates[:top]]
     command = torchrun_lines(gpus, kind)
@@ -111,7 +104,7 @@ def plan(
         answer = {"model": model, "gpus": gpus, "gpu": kind.name, "splits": described, "refused": found.refused, "command": command}
         print(json.dumps(answer | ({"reliability": fails[1]} if fails else {}), indent=2))
         return
-    _print_splits(job, model, gpus, kind, found, described, command)
+    print_splits(job, model, gpus, kind, found, described, command)
     if fails:
         _give_reliability(*fails, as_json=False)
 
@@ -163,99 +156,3 @@ def even_rows(rows: float) -> int:
     """Return a near count of rows that many copies can share evenly: four to eight times a power of two (16M tokens of 8,192 are 2,048 rows)."""
     unit = 2 ** max(0, int(log2(max(rows, 1) / 4))) if rows >= 4 else 1
     return max(1, round(rows / unit) * unit)
-
-
-def describe(one: Candidate, job: Job, gpus: int, gpu: Gpu, tokens: int | None) -> dict[str, Any]:
-    """Return a candidate as plain data."""
-    split, step = one.split, one.forecast
-    described = {name: getattr(split, name) for name in ("tp", "cp", "pp", "dp", "micro_batch", "virtual_stages", "recompute", "sharding")}
-    described |= {"memory_gib": _in_gib(one.memory), "step_seconds": step.seconds, "step_seconds_interval": [step.low, step.high]}
-    described |= {"parts_seconds": {name: getattr(step, name) for name in ("compute", "memory", "communication", "bubble", "optimizer")}}
-    described |= {"tokens_per_s_per_gpu": step.tokens_per_s_per_gpu, "mfu_causal": step.mfu_causal, "mfu_full": step.mfu_full}
-    described |= {"flops_per_token_causal": flops_per_token(job, "causal"), "flops_per_token_full": flops_per_token(job, "full")}
-    writing = generation_seconds(job, split, gpu) if job.trained_models > 1 else 0.0
-    if writing:
-        described |= {"generation_seconds": writing}
-    if tokens:
-        seconds = (step.seconds + writing) * tokens / job.tokens
-        dollars, kilowatt_hours = cost(seconds, gpus, gpu)
-        described |= {"run": {"tokens": tokens, "seconds": seconds, "gpu_hours": seconds * gpus / 3600, "dollars": dollars, "kilowatt_hours": kilowatt_hours}}
-    return described
-
-
-def _in_gib(memory: Memory) -> dict[str, float]:
-    parts = {name: value / 2**30 for name, value in asdict(memory).items() if name in PARTS and value}
-    return parts | {"total": memory.total / 2**30}
-
-
-def _nowhere(job: Job, model: str, gpus: int, gpu: Gpu, stack: Stack, found: Search) -> str:
-    reasons = "; ".join(f"{reason} ({count} splits)" for reason, count in found.refused.most_common(3))
-    said = f"{model} on {gpus:,} x {gpu.name}: no split fits: {reasons}"
-    if found.least_gib == float("inf"):
-        return f"{said}; {job.global_batch:,} rows of {job.seq_len:,} tokens do not go round. Change --gpus, --batch or --seq-len"
-    least = least_cluster(job, gpu, stack)
-    advice = f"the least cluster is {least} x {gpu.name}" if least else f"no cluster of {gpu.name} up to 131,072 holds it"
-    return f"{said}; the leanest split needs {found.least_gib:.0f} GiB a GPU, there are {gpu.memory_gib:.0f}; {advice}. Change --gpus, --gpu or --seq-len"
-
-
-def _print_splits(job: Job, model: str, gpus: int, gpu: Gpu, found: Search, described: list[dict[str, Any]], command: str) -> None:
-    console = Console(highlight=False, soft_wrap=True, width=max(WIDTH, Console().width))
-    batch = f"{format_count(job.tokens)} tokens a step in rows of {job.seq_len:,}"
-    console.print(f"{model}, {format_count(job.model.num_parameters())} parameters, on {gpus:,} x {gpu.name}: {batch}")
-    table = Table(box=None, padding=(0, 1))
-    for name in ("TP", "CP", "PP", "DP", "rows", "chunks", "recompute", "GiB", "step (90 %)", "tokens/s/GPU", "MFU causal", "full"):
-        table.add_column(name, justify="right")
-    for one in described:
-        low, high = one["step_seconds_interval"]
-        table.add_row(
-            *(str(one[name]) for name in ("tp", "cp", "pp", "dp", "micro_batch", "virtual_stages", "recompute")),
-            f"{one['memory_gib']['total']:.1f}",
-            f"{one['step_seconds']:.2f}s ({low:.2f}-{high:.2f})",
-            f"{one['tokens_per_s_per_gpu']:,.0f}",
-            f"{one['mfu_causal']:.1%}",
-            f"{one['mfu_full']:.1%}",
-        )
-    console.print(table)
-    best = described[0]
-    console.print(f"memory of the first, GiB a GPU (of {gpu.memory_gib:.0f}): " + _stack_picture(best["memory_gib"], gpu.memory_gib))
-    console.print("time of the first: " + ", ".join(f"{name} {seconds:.2f}s" for name, seconds in best["parts_seconds"].items()))
-    if "generation_seconds" in best:
-        console.print(f"before each step the answers are written, half of each row: {best['generation_seconds']:.1f}s (assumed speeds, splits as in training)")
-    if "run" in best:
-        run = best["run"]
-        money = f"{format_count(run['gpu_hours'])} GPU hours, ${format_count(run['dollars'])}, {format_count(run['kilowatt_hours'])} kWh"
-        console.print(f"{format_count(run['tokens'])} tokens: {format_seconds(run['seconds'])}, {money}")
-    for reason, count in found.refused.most_common():
-        console.print(f"refused {count}: {reason}")
-    console.print(f"to start on each server, with a trainer that splits (herdling's own takes one GPU so far): {command}")
-
-
-def _stack_picture(parts: dict[str, float], available: float, width: int = 40) -> str:
-    marks = dict(zip(PARTS, "WGOALCR", strict=True))
-    bar = "".join(marks[name] * round(parts.get(name, 0) / available * width) for name in PARTS)
-    return f"|{bar:.<{width}}| " + ", ".join(f"{marks[name]} {name} {parts[name]:.1f}" for name in PARTS if name in parts)
-
-
-def _plan_serving(model: LlamaConfig, name: str, gpus: int, gpu: Gpu, seq_len: int, *, sequences: int, as_json: bool) -> None:
-    """Print how the GPUs serve: tensor parallel inside a server, pipeline across (Llama 3, section 6.1)."""
-    if sequences < 1:
-        raise SettingsError(f"--batch is {sequences}; accepted: 1 sequence or more")
-    tp = max(size for size in (1, 2, 4, 8, 16, 32, 64) if size <= min(gpus, gpu.domain_size) and gpus % size == 0 and model.num_attention_heads % size == 0)
-    pp = gpus // tp
-    memory = inference_memory(model, tp=tp, pp=pp, sequences=sequences, seq_len=seq_len)
-    if memory.total > gpu.memory_gib * 2**30:
-        weights = model.num_parameters() * 2 / 2**30
-        raise SettingsError(
-            f"{name} on {gpus} x {gpu.name}: serving needs {memory.total / 2**30:.0f} GiB a GPU, there are {gpu.memory_gib:.0f} "
-            f"(weights of {weights:.0f} GiB over {gpus}, cache of {sequences} x {seq_len:,} tokens). Change --gpus, --batch or --seq-len"
-        )
-    per_token, prompts = decoding(model, gpu, tp=tp, pp=pp, sequences=sequences, seq_len=seq_len)
-    answer = {"tp": tp, "pp": pp, "memory_gib": _in_gib(memory), "seconds_per_token": per_token, "prompt_seconds": prompts}
-    answer |= {"tokens_per_s": sequences / per_token, "sequences": sequences, "seq_len": seq_len}
-    if as_json:
-        print(json.dumps({"model": name, "gpus": gpus, "gpu": gpu.name, **answer}, indent=2))
-        return
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(f"{name} on {gpus} x {gpu.name}, TP {tp} x PP {pp}: {sequences} sequences of {seq_len:,} tokens")
-    console.print(f"memory, GiB a GPU (of {gpu.memory_gib:.0f}): " + _stack_picture(_in_gib(memory), gpu.memory_gib))
-    console.print(f"{per_token * 1000:.1f} ms a token, {sequences / per_token:,.0f} tokens/s together; reading the prompts {prompts:.2f}s")
