@@ -76,15 +76,23 @@ def tokens_key(flops: float) -> str:
     return f"tokens:{flops_name(flops)}"
 
 
+def loss_key(flops: float) -> str:
+    """Return the name of a forecast of the least loss: `loss:3.8e25`."""
+    return f"loss:{flops_name(flops)}"
+
+
 def flops_name(flops: float) -> str:
     """Write FLOPs as people do: 3.8e25."""
     return f"{flops:.6g}".replace("e+", "e")
 
 
 def quantities(law: ParametricLaw, flops: Sequence[float]) -> dict[str, float]:
-    """Return all that intervals are given for: the constants, the exponent of optimal size, and optimal tokens at each of `flops`."""
+    """Return all that intervals are given for: the constants, the exponent of optimal size, and at each of `flops` optimal tokens and their loss."""
     found = law.as_dict() | {"parameter_exponent": law.parameter_exponent}
-    return found | {tokens_key(budget): law.allocate(budget).tokens for budget in flops}
+    for budget in flops:
+        optimum = law.allocate(budget)
+        found |= {tokens_key(budget): optimum.tokens, loss_key(budget): optimum.loss}
+    return found
 
 
 def parametric_intervals(

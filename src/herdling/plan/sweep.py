@@ -13,9 +13,10 @@ from herdling.plan.coverage import score_above, score_largest_budgets
 from herdling.plan.isoflop import TokenLaw, fit_envelope, fit_isoflop
 from herdling.plan.measurements import LossRows
 from herdling.plan.parametric import ParametricFit, fit_parametric
-from herdling.plan.resampling import Interval, flops_name, line_intervals, parametric_intervals, tokens_key
+from herdling.plan.resampling import LEVEL, Interval, flops_name, line_intervals, loss_key, parametric_intervals, tokens_key
 from herdling.plan.scaling_law import FLOPS_PER_PARAMETER_AND_TOKEN, SERVING_FLOPS_PER_PARAMETER
 
+FORECASTS = {"tokens_at": tokens_key, "loss_at": loss_key}
 TOP_SHARE = 0.9
 """Where compute has no budgets, the rows above this quantile are the ones left out."""
 
@@ -73,8 +74,8 @@ def _line(law: TokenLaw, flops: Sequence[float], *, intervals: bool = True) -> d
 
 def _by_budget(intervals: Mapping[str, Interval], flops: Sequence[float]) -> dict[str, Any]:
     ends = {name: [interval.low, interval.high] for name, interval in intervals.items()}
-    tokens = {flops_name(budget): ends.pop(tokens_key(budget)) for budget in flops}
-    return {"level": 0.9, **ends, "tokens_at": tokens}
+    at = {name: {flops_name(budget): ends.pop(key(budget)) for budget in flops if key(budget) in ends} for name, key in FORECASTS.items()}
+    return {"level": LEVEL, **ends, **{name: found for name, found in at.items() if found}}
 
 
 def _law(rows: LossRows, fit: ParametricFit, flops: Sequence[float], num_bootstraps: int) -> dict[str, Any]:

@@ -1,0 +1,76 @@
+"""What `herdling fit` draws: the isoFLOP curves with their optima, optimal tokens over compute, loss over compute, and the two stages of a ladder of tasks.
+
+Each panel takes fitted values of `plan/` and draws what these say; nothing is fitted here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from herdling.plan.isoflop import TokenLaw, budgets, parabola
+from herdling.plan.measurements import LossRows
+from herdling.plan.parametric import ParametricFit
+from herdling.plan.resampling import flops_name, line_intervals, loss_key, parametric_intervals, tokens_key
+from herdling.report.panels import Marks, Panel, geometric, picture
+
+NUM_STEPS = 40
+NUM_BOOTSTRAPS = 200
+
+
+def sweep_picture(rows: LossRows, line: TokenLaw | None, fit: ParametricFit | None, flops: Sequence[float]) -> str:
+    """Draw a sweep: its isoFLOP curves and optimal tokens where there is a line, the loss over compute where there is a law; out to the largest of `flops`."""
+    panels = [] if line is None else [isoflop_panel(rows, line), tokens_panel(line, fit, flops)]
+    if fit is not None:
+        panels.append(loss_panel(rows, fit, flops))
+    return picture([[panel] for panel in panels], f"Scaling laws of {rows.name}")
+
+
+def isoflop_panel(rows: LossRows, line: TokenLaw) -> Panel:
+    """Draw the losses of each budget over tokens with its parabola and the lowest point (Llama 3, figure 2)."""
+    groups = budgets(rows)
+    marks = []
+    for number, group in enumerate(groups):
+        where, shade = np.log10(rows.tokens[group]), number / max(1, len(groups) - 1)
+        curvature, middle, lowest = parabola(where, rows.loss[group])
+        across = np.linspace(where.min(), where.max(), NUM_STEPS)
+        curve = [(float(10**x), float(lowest + curvature * (x - middle) ** 2)) for x in across]
+        dots = [(float(rows.tokens[row]), float(rows.loss[row])) for row in group]
+        marks.append(Marks(curve=curve, dots=dots, shade=shade, label=flops_name(float(f"{rows.flops[group].mean():.2g}"))))
+    optima = [(valley.tokens, valley.loss) for valley in line.valleys]
+    marks.append(Marks(curve=optima, dots=optima, hollow=True, dashed=True, colour=5))
+    return Panel(title="Loss at each budget of FLOPs", x_unit="training tokens", y_unit="loss", marks=marks, log_x=True, names="ends")
+
+
+def tokens_panel(line: TokenLaw, fit: ParametricFit | None, flops: Sequence[float]) -> Panel:
+    """Draw the optimal tokens over compute: the optima of the budgets, the line through them with its 90 % band, and the parametric law beside it."""
+    valleys = line.valleys
+    across = geometric(valleys[0].flops, max(*flops, valleys[-1].flops), NUM_STEPS)
+    marks = []
+    if len(valleys) > 2:
+        sure = line_intervals(line, across)
+        marks.append(Marks(band=[(x, sure[tokens_key(x)].low, sure[tokens_key(x)].high) for x in across], colour=2))
+    marks.append(Marks(curve=[(x, line.tokens(x)) for x in across], colour=2, label=f"parabolas: {line.A:.3g} C^{line.alpha:.3f}"))
+    if fit is not None:
+        law = fit.law
+        curve = [(x, law.allocate(x).tokens) for x in across]
+        marks.append(Marks(curve=curve, dashed=True, colour=1, label=f"parametric law: C^{1 - law.parameter_exponent:.3f}"))
+    marks.append(Marks(dots=[(valley.flops, valley.tokens) for valley in valleys], colour=2))
+    marks.append(Marks(dots=[(x, line.tokens(x)) for x in flops], colour=0, hollow=True, label="forecast"))
+    return Panel(title="Compute-optimal tokens", x_unit="training FLOPs", y_unit="tokens", marks=marks, log_x=True, log_y=True, names="left")
+
+
+def loss_panel(rows: LossRows, fit: ParametricFit, flops: Sequence[float], *, measured: Mapping[str, tuple[float, float]] | None = None) -> Panel:
+    """Draw the least loss that the law expects of each compute, with its 90 % band, over the measured ones; `measured` names larger runs: (FLOPs, loss)."""
+    across = geometric(float(rows.flops.min()), max(*flops, float(rows.flops.max())), NUM_STEPS)
+    sure = parametric_intervals(rows, fit, across, num_bootstraps=NUM_BOOTSTRAPS)
+    ends = sure.get("bootstrap") or sure.get("jackknife") or {}
+    marks = [
+        Marks(band=[(x, ends[loss_key(x)].low, ends[loss_key(x)].high) for x in across] if ends else (), colour=1),
+        Marks(dots=[(float(x), float(y)) for x, y in zip(rows.flops, rows.loss, strict=True)], colour=2, label="runs"),
+        Marks(curve=[(x, fit.law.allocate(x).loss) for x in across], colour=1, label="least loss by the law"),
+        Marks(dots=[(x, fit.law.allocate(x).loss) for x in flops], colour=0, hollow=True, label="forecast"),
+    ]
+    marks += [Marks(dots=[spot], colour=3 + number, label=name) for number, (name, spot) in enumerate((measured or {}).items())]
+    return Panel(title="Loss over compute", x_unit="training FLOPs", y_unit="loss", marks=marks, log_x=True)

@@ -1,0 +1,59 @@
+"""Pictures of fits are well-formed, lie within their frame, and show the points, the laws and the forecast."""
+
+from __future__ import annotations
+
+from xml.etree import ElementTree
+
+import pytest
+
+from herdling.plan.isoflop import fit_isoflop
+from herdling.plan.parametric import fit_parametric
+from herdling.report.fit_picture import isoflop_panel, loss_panel, sweep_picture, tokens_panel
+from herdling.report.panels import picture
+from tests.plan.made_sweep import TRUTH, made_sweep
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def elements(drawn: str, tag: str, style: str = "") -> list[ElementTree.Element]:
+    return [element for element in ElementTree.fromstring(drawn).iter(f"{SVG}{tag}") if style in (element.get("class") or "")]
+
+
+def test_a_sweep_has_every_run_twice_a_parabola_a_budget_and_three_forecasts() -> None:
+    rows = made_sweep(noise=1e-3)
+    line = fit_isoflop(rows)
+    drawn = sweep_picture(rows, line, fit_parametric(rows), [1e24])
+    assert len(elements(drawn, "g")) == 3
+    assert len(elements(drawn, "circle", "dot")) == 2 * len(rows.loss) + len(line.valleys)
+    assert len(elements(drawn, "circle", "ring")) == len(line.valleys) + 2
+    assert len(elements(drawn, "polygon", "band")) == 2
+    texts = {element.text for element in elements(drawn, "text")}
+    assert {"Loss at each budget of FLOPs", "1e18", "forecast", f"parametric law: C^{1 - TRUTH.parameter_exponent:.3f}"} <= texts
+
+
+def test_everything_lies_within_its_panel() -> None:
+    rows = made_sweep(noise=1e-3)
+    drawn = picture([[isoflop_panel(rows, fit_isoflop(rows))]], "One", height=300)
+    for element in elements(drawn, "circle"):
+        assert 0 < float(element.attrib["cx"]) < 400
+        assert 0 < float(element.attrib["cy"]) < 300
+
+
+def test_optimum_of_a_parabola_is_drawn_where_its_dots_are_lowest() -> None:
+    panel = isoflop_panel(rows := made_sweep(reach=0.5), fit_isoflop(rows))
+    first = panel.marks[0]
+    best = min(first.dots, key=lambda dot: dot[1])
+    assert panel.marks[-1].dots[0][0] == pytest.approx(best[0], rel=0.2)
+
+
+def test_a_measured_larger_run_and_the_forecast_stand_together() -> None:
+    rows = made_sweep()
+    panel = loss_panel(rows, fit_parametric(rows), [1e22], measured={"trained": (1e22, 2.5)})
+    forecast = next(marks for marks in panel.marks if marks.label == "forecast")
+    assert forecast.dots[0][1] == pytest.approx(TRUTH.allocate(1e22).loss, rel=1e-3)
+    assert panel.marks[-1].label == "trained"
+
+
+def test_two_budgets_have_a_line_without_a_band() -> None:
+    line = fit_isoflop(made_sweep(num_budgets=2))
+    assert not any(marks.band for marks in tokens_panel(line, None, [1e24]).marks)
