@@ -16,8 +16,8 @@ help: ## Say what there is
 quickstart: $(VENV)/.base ## Raise a small Llama from this machine's own Python; the same command goes on after a stop
 	@$(BIN)/herdling quickstart
 
-test: $(VENV)/.dev ## The main suite, without slow and GPU tests
-	$(RUN)
+test: $(VENV)/.dev ## The main suite, without slow and GPU tests; a worker a core
+	$(RUN) -n auto --dist loadfile
 
 slow: $(VENV)/.dev ## The tests that take minutes
 	$(RUN) -m "slow and not gpu"

@@ -1,8 +1,15 @@
+"""What all tests share. A worker of pytest-xdist keeps to one core, before torch counts them: two workers with two threads each would wait for each other."""
+
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+
+if (worker := os.environ.get("PYTEST_XDIST_WORKER", "")) and hasattr(os, "sched_setaffinity"):
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
 
 from herdling.base.artifact import Artifact
 from tests.made_run import make_run
