@@ -4,7 +4,7 @@ The probes cost about 0.2 s, once a process. The rules they follow:
 
 - float32 products: "medium" may mean true float32 through another library (AMD: twice as fast, Intel without AMX: no faster) or bfloat16 (CPUs with AMX: wrong
   by 1e-3). The error decides, then the speed; two ways of about the same speed are one way, for their last bits differ and a coin must not choose them.
-- bfloat16 weights on a CPU only where its products are at least 1.5 times as fast: with units of its own (AMX) they are 3 to 7 times as fast, without 0.1 to 0.6
+- bfloat16 weights on a CPU only where its products are at least 1.5 times as fast: with own units (AMX) they are 3 to 7 times as fast, without 0.1 to 0.6.
 - Whatever is compared is timed in turn, many times, and by its least time: a neighbour on the machine then meets both ways and decides neither.
 - glibc hands freed blocks back to the kernel and faults them in again, at every step: kept instead, a small model trains up to twice as fast.
 """
