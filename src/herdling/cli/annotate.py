@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from herdling.base.artifact import beside, is_artifact, read_artifact
+from herdling.base.environment import api_key
 from herdling.base.errors import MissingExtraError, SettingsError
 from herdling.preference.place import preferences_of, store_url
 
@@ -240,7 +241,7 @@ def openers(store: Store) -> dict[str, Callable[[], Generator]]:
             place = place_of(variant)
             if places.setdefault(name, place) != place:
                 raise SettingsError(f"campaign {campaign}: its model {name!r} is {place}, in another campaign {places[name]}. Give each model one name")
-    key = os.environ.get("HERDLING_API_KEY")
+    key = api_key()
     return {name: partial(open_generator, name, place, api_key=key) for name, place in places.items()}
 
 

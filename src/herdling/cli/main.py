@@ -5,11 +5,11 @@ A failure is one message and the next command to type, never a traceback; `HERDL
 
 from __future__ import annotations
 
-import os
 import sys
 
 import typer
 
+from herdling.base.environment import wants_traceback
 from herdling.base.errors import HerdlingError, Stopped
 from herdling.cli import annotate, chat, convert, fit, new, plan, quickstart, run, serve, show
 
@@ -38,7 +38,7 @@ def main() -> None:
     try:
         app()
     except HerdlingError as error:
-        if os.environ.get("HERDLING_TRACEBACK"):
+        if wants_traceback():
             raise
         stopped = isinstance(error, Stopped)
         sys.stderr.write(f"{'stopped' if stopped else 'error'}: {error}\n")

@@ -117,7 +117,7 @@ class Loop:
                         if self.may_end_early:
                             break
                         raise TrainingError(f"the data ended at step {state.step:,} of {self.schedule.num_steps:,}: give more data or fewer tokens to train on")
-                    self._train_step(state.step, batch, guard, recorder.meter)
+                    self.train_step(state.step, batch, guard, recorder.meter)
                     state.step += 1
                     recorder.after_step()
             recorder.flush()
@@ -130,7 +130,7 @@ class Loop:
         summary["speed"]["peak_memory_bytes"] = peak_memory(self.device)
         return summary
 
-    def _train_step(self, step: int, batch: Batch, guard: Guard, meter: Meter) -> None:
+    def train_step(self, step: int, batch: Batch, guard: Guard, meter: Meter) -> None:
         """Move the weights by one global batch, of which this rank holds some rows."""
         num_tokens = int((batch.document_ids >= 0).sum())
         count = torch.tensor(self.objective.count(batch), device=self.device)

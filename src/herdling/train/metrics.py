@@ -135,7 +135,7 @@ class Meter:
     ) -> None:
         self.flops_per_token, self.peak, self.flush_seconds, self.clock = flops_per_token, peak, flush_seconds, clock
         self.pending: list[tuple[dict[str, Any], list[str], Tensor]] = []
-        self.total_tokens = 0
+        self.total_tokens = self.total_steps = 0
         self.total_seconds = self.total_aside = self.total_waited = 0.0
         self._restart()
 
@@ -170,7 +170,7 @@ class Meter:
         host = [value if math.isfinite(value) else None for value in torch.cat([values for _, _, values in self.pending]).tolist()]
         seconds = self.clock() - self._since  # after the copy: the device has finished these steps
         speeds = self._speeds(self._tokens, seconds - self._aside, self._waited)
-        self.total_tokens += self._tokens
+        self.total_tokens, self.total_steps = self.total_tokens + self._tokens, self.total_steps + len(self.pending)
         self.total_seconds, self.total_aside, self.total_waited = self.total_seconds + seconds, self.total_aside + self._aside, self.total_waited + self._waited
         lines, start = [], 0
         for facts, names, _ in self.pending:
@@ -184,7 +184,8 @@ class Meter:
         """Return the speeds of the whole run in this process: without and with the time spent aside."""
         speeds = self._speeds(self.total_tokens, self.total_seconds - self.total_aside, self.total_waited)
         whole = self.total_tokens / self.total_seconds if self.total_seconds else 0.0
-        return {**speeds, "tokens_per_second_with_validation": round(whole, 1)}
+        timed = {"steps": self.total_steps, "step_seconds": round(self.total_seconds - self.total_aside, 3), "aside_seconds": round(self.total_aside, 3)}
+        return {**speeds, "tokens_per_second_with_validation": round(whole, 1), **timed}
 
     def _speeds(self, num_tokens: int, seconds: float, waited: float) -> dict[str, Any]:
         speed = num_tokens / seconds if seconds > 0 else 0.0

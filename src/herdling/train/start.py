@@ -22,6 +22,7 @@ from herdling.train.forward import scorer
 from herdling.train.loop import Feed, Loop
 from herdling.train.losses import Objective
 from herdling.train.optim import Optimizer
+from herdling.train.outlook import foresee
 from herdling.train.recorder import Validate
 from herdling.train.schedule import Schedule
 
@@ -64,8 +65,11 @@ def train_llama(
     model.to(device.device)
     flops = _flops(model, schedule.phases[-1].sequence_length)
     made = Optimizer(model, optimizer, dtype=device.dtype, lr_shares=lr_shares)
+    outlook = None if may_end_early else foresee(model, objective, feed, schedule=schedule, loop=loop, device=device, progress=progress)
+    if outlook:
+        progress.note(outlook.say())
     keep_first_rows(folder, feed)  # of a feed that samples from the model: in the type that it is trained in, as the optimizer has made it
-    return Loop(
+    summary = Loop(
         score=scorer(model, compiled=loop.compile),
         objective=objective,
         feed=feed,
@@ -84,6 +88,9 @@ def train_llama(
         progress=progress,
         stop_requested=stop_requested,
     ).run()
+    if outlook:
+        outlook.compare(summary, progress)
+    return summary
 
 
 def _flops(model: Llama | RewardModel | ActorCritic, length: int) -> float:
