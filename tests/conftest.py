@@ -11,6 +11,8 @@ if (worker := os.environ.get("PYTEST_XDIST_WORKER", "")) and hasattr(os, "sched_
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
 
+os.environ["HERDLING_MACHINE"] = "off"  # measurements of a test never reach the record in the user's home, nor do they come from there
+
 from herdling.base.artifact import Artifact
 from tests.made_run import make_run
 
