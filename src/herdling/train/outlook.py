@@ -27,9 +27,10 @@ from herdling.model.reward import RewardModel
 from herdling.model.transformer import Llama
 from herdling.plan.gpu_names import gpu_of
 from herdling.plan.machine import LAW_WORK, FinishedRun, Identity, Machine, read_machine, this_identity, update_machine
-from herdling.plan.split import Job, Split, Stack
+from herdling.plan.split import Stack
 from herdling.plan.step_time import Array, StepLaw, StepShape, work_of_step
 from herdling.plan.throughput import forecast
+from herdling.train.calibrate import job_of
 from herdling.train.config import LoopConfig
 from herdling.train.feed import ScheduledFeed
 from herdling.train.rehearsal import glance
@@ -171,9 +172,7 @@ def _roofline(machine: Machine, device: Device, shapes: list[tuple[StepShape, in
         return machine, sum(machine.law.seconds(shape) * steps for shape, steps in shapes) / num_steps, 2.0  # a CPU's law: no more than an order
     total, spread = 0.0, 0.0
     for shape, steps in shapes:
-        job = Job(model=shape.model, seq_len=shape.sequence_length, global_batch=max(1, shape.tokens // shape.sequence_length))
-        split = Split(micro_batch=max(1, shape.micro_batch_tokens // shape.sequence_length), sharding="none")
-        step = forecast(job, split, Stack(loss="chunked"), gpu, machine.efficiency)
+        step = forecast(*job_of(shape), Stack(loss="chunked"), gpu, machine.efficiency)
         total, spread = total + step.seconds * steps, float(np.log(step.high / step.seconds))
     source = machine.source if machine.efficiency else f"the roofline of {gpu.name}"
     return replace(machine, gpu=gpu, source=source), total / num_steps, spread

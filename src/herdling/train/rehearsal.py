@@ -34,7 +34,8 @@ from herdling.types import Batch
 Clock = Callable[[], float]
 
 
-def _shape(width: int, layers: int, *, vocab: int = 4096, tokens: int = 2048, length: int = 256, micro: int = 4096) -> StepShape:
+def small_llama(width: int, layers: int, *, vocab: int = 4096, tokens: int = 2048, length: int = 256, micro: int = 4096) -> StepShape:
+    """Return a step of a model of this width and depth, tied, with the usual proportions."""
     heads = max(2, width // (32 if width < 256 else 64))
     model = LlamaConfig(
         vocab_size=vocab,
@@ -51,17 +52,17 @@ def _shape(width: int, layers: int, *, vocab: int = 4096, tokens: int = 2048, le
 
 
 WHOLE = (
-    _shape(64, 2),
-    _shape(128, 6),
-    _shape(256, 3),
-    _shape(448, 2),
-    _shape(768, 1),
-    _shape(128, 2, tokens=8192, micro=2048),
-    _shape(192, 2, vocab=16_384, tokens=1024),
-    _shape(128, 3, length=1024),
+    small_llama(64, 2),
+    small_llama(128, 6),
+    small_llama(256, 3),
+    small_llama(448, 2),
+    small_llama(768, 1),
+    small_llama(128, 2, tokens=8192, micro=2048),
+    small_llama(192, 2, vocab=16_384, tokens=1024),
+    small_llama(128, 3, length=1024),
 )
-SHORT = (_shape(64, 2), _shape(128, 6), _shape(448, 1), _shape(128, 2, tokens=4096, micro=1024))
-GLANCE = (_shape(64, 1, vocab=1024, tokens=512), _shape(128, 2, vocab=2048, tokens=512))
+SHORT = (small_llama(64, 2), small_llama(128, 6), small_llama(448, 1), small_llama(128, 2, tokens=4096, micro=1024))
+GLANCE = (small_llama(64, 1, vocab=1024, tokens=512), small_llama(128, 2, vocab=2048, tokens=512))
 
 GLANCE_SPREAD = 0.35
 """Of what was only glanced at: models from 0.4M to 27M were 11 % off at most, in rounds in turn; on other machines proportions may be others."""
