@@ -8,7 +8,6 @@ filter for quality, and does not tokenize.
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated
@@ -61,7 +60,10 @@ class PrepareData:
     def outside_inputs(self) -> dict[str, str]:
         """Return path -> fingerprint of all that lies outside: when a text changes after this stage was made, the next run says so instead of going on."""
         specs = [source if isinstance(source, str) else source.path for source in self.sources.values()] + ([self.dialogs] if self.dialogs else [])
-        return {spec: text_fingerprint(sys.version) if spec.startswith(STARTER_PREFIX) else files_fingerprint(spec) for spec in specs}
+        return {
+            spec: text_fingerprint(starter.made_from(spec.removeprefix(STARTER_PREFIX))) if spec.startswith(STARTER_PREFIX) else files_fingerprint(spec)
+            for spec in specs
+        }
 
     def run(self, run: StageRun) -> None:
         """Prepare every source, then the dialogs; nothing is left out of the ledger."""

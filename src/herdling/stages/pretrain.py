@@ -14,12 +14,14 @@ from pydantic import Field
 
 from herdling.base.artifact import remove
 from herdling.base.decode import Volatile
+from herdling.base.errors import SettingsError
 from herdling.base.ledger import Ledger
 from herdling.base.records import write_jsonl
 from herdling.base.seeds import stream_seed
 from herdling.base.units import parse_count
 from herdling.model.config import LlamaConfig
-from herdling.stages.registry import StageRun, TokenizerInput, TokensInput, stage
+from herdling.stages.forecast_model import Law, parse_flops, read_law
+from herdling.stages.registry import ScalingLawInput, StageRun, TokenizerInput, TokensInput, stage
 from herdling.train.config import LoopConfig, OptimizerConfig, ScheduleConfig
 
 if TYPE_CHECKING:
@@ -47,6 +49,11 @@ class Pretrain:
     """How large: a number of parameters such as `1M` or `15M`, shaped by the dial of small models, or a size of the papers such as `llama2-7b`."""
     model: LlamaConfig | None = None
     """The exact shape, in place of `size`. `vocab_size` must hold the tokenizer's ids."""
+    scaling_law: ScalingLawInput | None = None
+    """A fitted sweep (the stage scaling_laws) that chooses size, tokens, batch and learning rate for `flops`, in place of `size`. The trained model is
+    measured on the sweep's held-out rows, and forecast and measured loss stand beside each other in the summary."""
+    flops: str | None = None
+    """Training compute, 6ND, such as `1.3e14`, that `scaling_law` spends."""
     num_tokens: str | None = None
     """How many tokens to train on, such as `4M` or `1.4T`. Unset: what the paper or the dial gives the size."""
     sources: dict[str, float] = field(default_factory=dict)
@@ -84,7 +91,9 @@ class Pretrain:
         train = open_shards(texts, "train", tokenizer=tokenizer.fingerprint)
         held_out = open_shards(texts, "validation", tokenizer=tokenizer.fingerprint) if has_tokens(texts, "validation") else {}
 
-        size = size_of(self.size, vocab_size=tokenizer.vocab_size, config=self.model, where=where)
+        law = self._law(run, where)
+        size = law.size(parse_flops(str(self.flops), f"{where}.flops"), tokenizer.vocab_size, f"{where}.scaling_law") if law else None
+        size = size or size_of(self.size, vocab_size=tokenizer.vocab_size, config=self.model, where=where)
         num_tokens = parse_count(self.num_tokens or size.num_tokens, where=f"{where}.num_tokens")
         schedule = plan_schedule(self.schedule, num_tokens=num_tokens, batch=self.batch or size.batch, sequence_length=self.sequence_length, where=where)
         check_context(size.config, max(phase.sequence_length for phase in schedule.phases), where)
@@ -100,11 +109,25 @@ class Pretrain:
         model.init_weights(stream_seed(seed, "weights"))
         trained = self._train(run, model, rows, schedule, self.optimizer.lr or size.lr, device, held_out)
         run.summary |= {"parameters": size.config.num_parameters(), **trained}
+        if law:
+            run.summary |= law.compare(model, schedule.num_tokens, held_out, device, run.folder)
         save_model(run.folder, model, tokenizer)
 
         _write_ledger(run, rows(schedule.phases[-1].sequence_length))
         _write_samples(run, tokenizer, held_out or train)
         remove(run.folder / "checkpoints")
+
+    def _law(self, run: StageRun, where: str) -> Law | None:
+        """Return the law that chooses the size, if one is named, and check that nothing else chooses it too."""
+        if (self.scaling_law is None) != (self.flops is None):
+            raise SettingsError(f"{where}: scaling_law and flops go together: the law says what this compute buys best")
+        if self.scaling_law is None:
+            return None
+        law = read_law(run.input(self.scaling_law))
+        asked = {"model": self.model is not None, "sources": dict(self.sources) != law.record["sources"]}
+        if wrong := [name for name, is_wrong in asked.items() if is_wrong]:
+            raise SettingsError(f"{where}.{wrong[0]}: differs from what {self.scaling_law} was made with, so its forecast would be of another model")
+        return law
 
     def _train(
         self, run: StageRun, model: Llama, rows: Callable[[int], TokenRows], schedule: Schedule, lr: float, device: Device, held_out: Mapping[str, TokenShards]

@@ -31,6 +31,7 @@ DocumentsInput = Annotated[str, Input("data")]
 TokenizerInput = Annotated[str, Input("tokenizer")]
 TokensInput = Annotated[str, Input("tokens")]
 # An export is a model folder too, so it may stand wherever a model may.
+ScalingLawInput = Annotated[str, Input("scaling_law")]
 ModelInput = Annotated[str, Input("model", "export")]
 ComparisonsInput = Annotated[str, Input("comparisons", "samples")]
 RewardInput = Annotated[str, Input("reward")]
@@ -43,6 +44,7 @@ MODULES = {
     "prepare_data": "herdling.stages.prepare_data",
     "train_tokenizer": "herdling.stages.train_tokenizer",
     "tokenize": "herdling.stages.tokenize",
+    "scaling_laws": "herdling.stages.scaling_laws",
     "pretrain": "herdling.stages.pretrain",
     "sft": "herdling.stages.sft",
     "prepare_comparisons": "herdling.stages.prepare_comparisons",

@@ -1,8 +1,9 @@
-"""The built-in texts: three named sources of real English and Python that stand on the user's own disk.
+"""The built-in texts: four named sources of real English and Python that stand on the user's own disk.
 
     library      the sources of the standard library                     about 9 MB
     docstrings   every docstring, under its signature, by module         about 2 MB
     topics       the language reference, as `help()` shows it            about 0.3 MB
+    packages     the sources of the packages that herdling needs         about 90 MB
 
 Each document says in `metadata["split"]` whether it is for training or validation. The split follows the module, so the docstring of a held-out function
 stands neither in `docstrings` nor in `library`; the modules that the dialogs ask about (`facts.MODULES`) are always for training. Nothing is imported.
@@ -13,6 +14,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import inspect
+import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,9 +23,10 @@ from herdling.base.errors import DataError, did_you_mean
 from herdling.base.ledger import Ledger
 from herdling.starter.facts import MODULES, Definition, signature
 from herdling.starter.installation import Module, library_folder, library_modules
+from herdling.starter.packages import edition, package_texts
 from herdling.types import Document
 
-VALIDATION_SHARE = {"library": 0.05, "docstrings": 0.05, "topics": 0.15}
+VALIDATION_SHARE = {"library": 0.05, "docstrings": 0.05, "topics": 0.15, "packages": 0.02}
 SPLIT_NAME = "x"
 """Names the split among all splits of this kind; chosen so that every source of CPython 3.11 keeps back at least 60 KB, before any model was scored."""
 MIN_CHARACTERS = 200
@@ -47,6 +50,11 @@ def documents(name: str, ledger: Ledger | None = None, *, folder: Path | None = 
         book.keep()
         split = "validation" if is_held_out(name, identity) else "train"
         yield Document(text=text, id=f"{name}/{identity}", source=name, metadata={"split": split})
+
+
+def made_from(name: str) -> str:
+    """Return what the text of a source depends on: the version of Python, and of the packages where it is theirs."""
+    return f"{sys.version} {edition()}" if name == "packages" else sys.version
 
 
 def is_held_out(source: str, identity: str) -> bool:
@@ -128,4 +136,5 @@ SOURCES: dict[str, Callable[[Ledger, Path], Iterator[tuple[str, str]]]] = {
     "library": library_texts,
     "docstrings": docstring_texts,
     "topics": topic_texts,
+    "packages": package_texts,
 }
