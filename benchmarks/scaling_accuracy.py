@@ -87,7 +87,7 @@ def ladder(runs: Sequence[LadderRun], *, largest: float | None = None) -> dict[s
     fitted, larger = split_ladder(list(runs), largest)
     found = forecast_ladder(fitted, larger)
     errors = {name: run["mean_relative_error"] for name, run in found["runs"].items()}
-    return {"exponent": found["exponent"], "errors": errors, "mean_relative_error": found["mean_relative_error"], "coverage": found["coverage"]}
+    return {"exponents": found["exponents"], "errors": errors, "mean_relative_error": found["mean_relative_error"], "coverage": found["coverage"]}
 
 
 def olmo(folder: Path) -> dict[str, Any]:

@@ -71,7 +71,7 @@ def test_ladder_forecasts_and_scores_the_larger_runs(tmp_path: Path) -> None:
     assert set(found["runs"]["1e+10-20x"]["tasks"]) == {"easy", "hard"}
     assert found["mean_relative_error"] < 0.05
     shown = fitted("ladder", str(file), "--largest", "1e9")
-    assert "one exponent" in shown
+    assert "exponents of all tasks" in shown
     assert "mean error" in shown
 
 

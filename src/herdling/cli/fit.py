@@ -150,8 +150,9 @@ def _optima(name: str, exponent: str, fit: dict[str, Any]) -> Table:
 
 def _print_ladder(found: dict[str, Any]) -> None:
     console = Console(highlight=False, soft_wrap=True)
-    exponent = "" if found["exponent"] is None else f", one exponent {found['exponent']:.3f}"
-    console.print(f"{len(found['fitted'])} runs fitted, form {found['form']}{exponent}")
+    shared = found["exponents"]
+    exponents = "" if shared is None else f", exponents of all tasks: sizes {shared['alpha']:.3f}, data {shared['beta']:.3f}"
+    console.print(f"{len(found['fitted'])} runs fitted, form {found['form']}{exponents}")
     for name, run in found["runs"].items():
         title = f"{name}: {format_count(run['parameters'])} parameters, {format_count(run['tokens'])} tokens"
         table = Table(title=title, title_justify="left")

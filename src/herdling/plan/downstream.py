@@ -1,10 +1,10 @@
 """Forecast of tasks in two stages (Llama 3, section 3.2.1): size and data -> bits per byte of the right answer -> accuracy.
 
-Forms of the first stage. `shared` (the default): bits = E + A/N^gamma + B/D^gamma with A, B and E of each task and *one* exponent for sizes, data and all
-tasks; a task alone has too few runs to tell its exponents. `per_task`: five constants a task (Bhagia et al., 2024). `llama3`: bits linear in log FLOPs, as the
-paper draws it, for compute-optimal runs; it extrapolates badly once runs are over-trained. The second stage is a sigmoid with free ends, through accuracy 1 at
-0 bits. Intervals come from back-tests: each size of the fitted ladder is forecast from those below, and the error found grows with the root of the log of the
-compute that lies between. No torch.
+Forms of the first stage. `shared` (the default): `shared_law.py`, exponents of all tasks and constants of each that resemble each other; a task alone has too
+few runs to tell its exponents. `per_task`: five constants a task (Bhagia et al., 2024). `llama3`: bits linear in log FLOPs, as the paper draws it, for
+compute-optimal runs; it extrapolates badly once runs are over-trained. The second stage is a sigmoid with free ends, through accuracy 1 at 0 bits. In the
+default a run counts with its compute to the power 0.3 in both stages: what is forecast lies beyond the largest. Intervals come from back-tests: each size of
+the fitted ladder is forecast from those below, and the error found grows with the root of the log of the compute that lies between. No torch.
 """
 
 from __future__ import annotations
@@ -20,11 +20,14 @@ from herdling.plan.ladder import LadderRun
 from herdling.plan.parametric import fit_laws, law_of
 from herdling.plan.resampling import Interval, student_90
 from herdling.plan.scaling_law import Array
+from herdling.plan.shared_law import fit_shared
 from herdling.plan.sigmoid import Sigmoid, fit_sigmoid
 
 Form = Literal["shared", "per_task", "llama3"]
 NOISE = 0.01
 """Huber's threshold on the log of a task's bits: evaluations of one checkpoint after another differ by about this."""
+LARGE_RUNS = 0.3
+"""Power of its compute with which a run counts. Tried on the OLMo ladder up to 3B: 0 to 0.5, docs/decisions/0076."""
 MIN_GAP = float(np.log(2))
 _EDGE = 1e-3
 
@@ -45,7 +48,8 @@ class LadderFit:
     form: Form
     bits: dict[str, Callable[[LadderRun], float]]
     sigmoids: dict[str, Sigmoid]
-    exponent: float | None
+    exponents: tuple[float, float] | None
+    """Of sizes and of data, where all tasks share them."""
     largest_flops: float
     spread: float | None = None
     num_back_tests: int = 0
@@ -70,16 +74,14 @@ def fit_ladder(runs: Sequence[LadderRun], *, form: Form = "shared", back_test: b
     if len(runs) < 6 or len({run.parameters for run in runs}) < 2:
         raise DataError(f"{len(runs)} runs of {len({run.parameters for run in runs})} sizes; a ladder needs at least 6 runs of 2 sizes")
     tasks = list(runs[0].tasks)
-    exponent, bits = {"shared": _shared, "per_task": _per_task, "llama3": _linear}[form](runs, tasks)
-    sigmoids = {
-        task: fit_sigmoid(np.concatenate([run.tasks[task].bits for run in runs]), np.concatenate([run.tasks[task].accuracy for run in runs])) for task in tasks
-    }
+    exponents, bits = {"shared": _shared, "per_task": _per_task, "llama3": _linear}[form](runs, tasks)
+    sigmoids = {task: _second_stage(runs, task, weighted=form == "shared") for task in tasks}
     spread, count = _back_test(runs, form) if back_test else (None, 0)
     return LadderFit(
         form=form,
         bits=bits,
         sigmoids=sigmoids,
-        exponent=exponent,
+        exponents=exponents,
         largest_flops=max(run.flops for run in runs),
         spread=spread,
         num_back_tests=count,
@@ -123,51 +125,28 @@ def _arrays(runs: Sequence[LadderRun], tasks: Sequence[str]) -> tuple[Array, Arr
     return np.log([run.parameters for run in runs]), np.log([run.tokens for run in runs]), bits
 
 
-def _shared(runs: Sequence[LadderRun], tasks: Sequence[str]) -> tuple[float, dict[str, Callable[[LadderRun], float]]]:
-    """Search the one exponent by a narrowing grid; (E, A, B) of each task are solved for each candidate."""
+def _counts(runs: Sequence[LadderRun]) -> Array:
+    """Return how much each run [R] counts in the default form."""
+    compute = np.array([run.flops for run in runs])
+    return np.asarray((compute / compute.max()) ** LARGE_RUNS)
+
+
+def _second_stage(runs: Sequence[LadderRun], task: str, *, weighted: bool) -> Sigmoid:
+    """Fit the sigmoid of a task; weighted, a run counts as a whole however often it was evaluated."""
+    curves = [run.tasks[task] for run in runs]
+    weights = [np.full(len(curve.bits), count / len(curve.bits)) for curve, count in zip(curves, _counts(runs), strict=True)]
+    bits, accuracy = np.concatenate([curve.bits for curve in curves]), np.concatenate([curve.accuracy for curve in curves])
+    return fit_sigmoid(bits, accuracy, np.concatenate(weights) if weighted else None)
+
+
+def _shared(runs: Sequence[LadderRun], tasks: Sequence[str]) -> tuple[tuple[float, float], dict[str, Callable[[LadderRun], float]]]:
     size, data, bits = _arrays(runs, tasks)
-    middle, middle_data = size.mean(), data.mean()
-    exponent, reach = 0.4, 0.35
-    constants = np.zeros((len(tasks), 3))
-    for _ in range(12):
-        tried = np.clip(exponent + reach * np.linspace(-1, 1, 7), 0.01, 2.0)
-        basis = np.stack([np.ones((len(tried), len(size))), np.exp(-tried[:, None] * (size - middle)), np.exp(-tried[:, None] * (data - middle_data))], axis=-1)
-        solved, value = _solve(basis, bits)
-        best = int(np.argmin(value.sum(axis=1)))
-        exponent, constants, reach = float(tried[best]), solved[best], reach / 2
+    law = fit_shared(np.exp(size), np.exp(data), bits, np.broadcast_to(_counts(runs), bits.shape), noise=NOISE)
 
-    def law(row: Array) -> Callable[[LadderRun], float]:
-        return lambda run: float(
-            row[0] + row[1] * np.exp(-exponent * (np.log(run.parameters) - middle)) + row[2] * np.exp(-exponent * (np.log(run.tokens) - middle_data))
-        )
+    def bits_of(row: int) -> Callable[[LadderRun], float]:
+        return lambda run: float(law.values(run.parameters, run.tokens)[row])
 
-    return exponent, {task: law(row) for task, row in zip(tasks, constants, strict=True)}
-
-
-def _solve(basis: Array, bits: Array) -> tuple[Array, Array]:
-    """Return constants [G, T, 3], none below 0, and Huber's objective [G, T] for bases [G, R, 3] and bits [T, R], by reweighted least squares."""
-    relative = basis[:, None] / bits[None, :, :, None]
-    weights = np.ones(relative.shape[:3])
-    for _ in range(40):
-        weighted = relative * weights[..., None]
-        normal = weighted.swapaxes(2, 3) @ relative + 1e-10 * np.eye(3)
-        solved = _nonnegative(normal, weighted.sum(axis=2))
-        residual = np.abs(np.log(np.maximum((relative @ solved[..., None])[..., 0], 1e-9)))
-        weights = np.minimum(1.0, NOISE / np.maximum(residual, 1e-9))
-    objective = np.where(residual <= NOISE, residual**2 / 2, NOISE * (residual - NOISE / 2)).sum(axis=2)
-    return solved, objective
-
-
-def _nonnegative(normal: Array, right: Array) -> Array:
-    """Return the least x >= 0 of x'Nx/2 - x'r by trying every set of free variables; batches of 3 x 3."""
-    best, least = np.zeros(right.shape), np.zeros(right.shape[:-1])
-    for free in ([0, 1, 2], [0, 1], [0, 2], [1, 2], [0], [1], [2]):
-        tried = np.zeros(right.shape)
-        tried[..., free] = np.linalg.solve(normal[..., free, :][..., :, free], right[..., free][..., None])[..., 0]
-        value = (tried * (0.5 * (normal @ tried[..., None])[..., 0] - right)).sum(axis=-1)
-        better = (tried >= 0).all(axis=-1) & (value < least)
-        best, least = np.where(better[..., None], tried, best), np.where(better, value, least)
-    return best
+    return (law.alpha, law.beta), {task: bits_of(row) for row, task in enumerate(tasks)}
 
 
 def _per_task(runs: Sequence[LadderRun], tasks: Sequence[str]) -> tuple[None, dict[str, Callable[[LadderRun], float]]]:

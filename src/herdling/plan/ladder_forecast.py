@@ -14,7 +14,7 @@ from herdling.plan.ladder import LadderRun
 def forecast_ladder(fitted: Sequence[LadderRun], larger: Sequence[LadderRun], *, form: Form = "shared") -> dict[str, Any]:
     """Fit the smaller runs, forecast the larger ones, and score each forecast against what the run reached.
 
-    Returns `form`, `exponent`, `spread`, `fitted` (names of runs), `runs` (for each larger run its tasks, `mean_relative_error` and `coverage`), and these two
+    Returns `form`, `exponents`, `spread`, `fitted` (names of runs), `runs` (for each larger run its tasks, `mean_relative_error` and `coverage`), and these two
     over all.
     """
     fit = fit_ladder(fitted, form=form)
@@ -22,7 +22,7 @@ def forecast_ladder(fitted: Sequence[LadderRun], larger: Sequence[LadderRun], *,
     scored = list(runs.values())
     return {
         "form": form,
-        "exponent": fit.exponent,
+        "exponents": None if fit.exponents is None else {"alpha": fit.exponents[0], "beta": fit.exponents[1]},
         "spread": fit.spread,
         "fitted": [run.name for run in fitted],
         "runs": runs,

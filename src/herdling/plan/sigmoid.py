@@ -8,6 +8,8 @@ import numpy as np
 
 from herdling.plan.scaling_law import Array
 
+ANCHOR_SHARE = 0.005
+"""How much the point (0 bits, accuracy 1) weighs against all measured ones together, where these have weights. Tried: 0.0005 to 0.02, docs/decisions/0076."""
 _WIDE, _NARROW = 9, 5
 
 
@@ -26,20 +28,23 @@ class Sigmoid:
         return float(min(1.0, max(0.0, value)))
 
 
-def fit_sigmoid(bits: Array, accuracy: Array) -> Sigmoid:
+def fit_sigmoid(bits: Array, accuracy: Array, weights: Array | None = None) -> Sigmoid:
     """Fit by least squares with 0 <= drop <= 1, top <= 1, slope and middle >= 0, and one more point: accuracy 1 at 0 bits.
 
-    (top, drop) are linear, so they are solved for each point of a grid over (middle, log slope) that narrows around the best.
+    Without `weights` every point counts the same, that one too, as in the published method. (top, drop) are linear, so they are solved for each point of a grid
+    over (middle, log slope) that narrows around the best.
     """
     x, y = np.append(bits, 0.0), np.append(accuracy, 1.0)
+    share = np.ones(len(x)) if weights is None else np.append(weights / weights.sum(), ANCHOR_SHARE)
+    share = share / share.sum()
     least, best = np.inf, Sigmoid(top=1.0, drop=0.0, slope=1.0, middle=1.0)
     middle, log_slope, reach, reach_slope = 1.2, np.log(3.5), 1.2, 1.8
     for round_ in range(34):
         steps = np.linspace(-1, 1, _WIDE if round_ < 4 else _NARROW)
         middles, slopes = (axis.ravel() for axis in np.meshgrid(np.maximum(0.0, middle + reach * steps), np.exp(log_slope + reach_slope * steps)))
         curve = 1 / (1 + np.exp(np.clip(-slopes[:, None] * (x - middles[:, None]), -60, 60)))
-        top, drop = _ends(curve, y)
-        error = ((top[:, None] - drop[:, None] * curve - y) ** 2).sum(axis=1)
+        top, drop = _ends(curve, y, share)
+        error = (top[:, None] - drop[:, None] * curve - y) ** 2 @ share
         at = int(np.argmin(error))
         if error[at] < least:
             least, best = float(error[at]), Sigmoid(top=float(top[at]), drop=float(drop[at]), slope=float(slopes[at]), middle=float(middles[at]))
@@ -48,11 +53,11 @@ def fit_sigmoid(bits: Array, accuracy: Array) -> Sigmoid:
     return best
 
 
-def _ends(curve: Array, accuracy: Array) -> tuple[Array, Array]:
-    """Return the best (top, drop) of each curve [G, n] within their bounds."""
-    mean_curve, mean = curve.mean(axis=1), accuracy.mean()
+def _ends(curve: Array, accuracy: Array, share: Array) -> tuple[Array, Array]:
+    """Return the best (top, drop) of each curve [G, n] within their bounds; `share` [n] sums to 1."""
+    mean_curve, mean = curve @ share, accuracy @ share
     centred = curve - mean_curve[:, None]
-    drop = np.clip(-(centred @ (accuracy - mean)) / np.maximum((centred**2).sum(axis=1), 1e-12), 0.0, 1.0)
+    drop = np.clip(-(centred @ (share * (accuracy - mean))) / np.maximum(centred**2 @ share, 1e-15), 0.0, 1.0)
     top = mean + drop * mean_curve
-    at_most = np.clip((curve @ (1 - accuracy)) / np.maximum((curve**2).sum(axis=1), 1e-12), 0.0, 1.0)
+    at_most = np.clip((curve @ (share * (1 - accuracy))) / np.maximum(curve**2 @ share, 1e-15), 0.0, 1.0)
     return np.minimum(top, 1.0), np.where(top > 1.0, at_most, drop)

@@ -1,0 +1,80 @@
+"""One law for many quantities: E + A/N^alpha + B/D^beta with E, A and B of each row and the exponents of all.
+
+A task of a ladder, or a held-out source of a data mix, has too few runs to tell five constants. So the exponents are shared, and drawn towards each other by a
+prior: few runs vary size and data enough to tell alpha from beta. Given these two the rest is a linear problem (variable projection), so they are searched on a
+grid that narrows. The robust loss is Huber's, on the log. No torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+from herdling.plan.scaling_law import Array
+
+EXPONENTS_DIFFER = 0.3
+"""Prior deviation of log(alpha / beta). Tried on the OLMo ladder up to 3B: 0.1 to 1, docs/decisions/0076."""
+_MIDDLE, _REACH = 0.4, 0.35
+_ROUNDS, _WIDE_ROUNDS, _NARROWING, _REWEIGHTED = 22, 2, 0.74, 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedLaw:
+    """Fitted rows: exponents of all, and constants [T, 3]: E, and A and B at the middle of the runs (`centre`: mean log N, mean log D)."""
+
+    alpha: float
+    beta: float
+    constants: Array
+    centre: tuple[float, float]
+
+    def values(self, parameters: Array | float, tokens: Array | float) -> Array:
+        """Return what every row [T] is at these sizes and tokens: [T], or [T, n] for arrays of n."""
+        size, data = np.log(np.asarray(parameters, dtype=np.float64)) - self.centre[0], np.log(np.asarray(tokens, dtype=np.float64)) - self.centre[1]
+        falls = np.stack([np.ones_like(size), np.exp(-self.alpha * size), np.exp(-self.beta * data)])
+        return np.asarray(self.constants @ falls)
+
+
+def fit_shared(parameters: Array, tokens: Array, values: Array, weights: Array, *, noise: float) -> SharedLaw:
+    """Fit rows [T, R] of positive values at R runs; `weights` [T, R], 0 where a row was not measured; `noise` is Huber's threshold on the log of a value."""
+    centre = float(np.log(parameters).mean()), float(np.log(tokens).mean())
+    size, data = np.log(parameters) - centre[0], np.log(tokens) - centre[1]
+    weights = weights / weights.mean()
+    middle, reach, robust, least = np.full(2, _MIDDLE), _REACH, weights, np.inf
+    for round_ in range(_ROUNDS):
+        steps = np.linspace(-1, 1, 7 if round_ < _WIDE_ROUNDS else 3)
+        tried = np.clip(middle + reach * np.array(list(product(steps, steps))), 0.01, 2.0)
+        basis = np.stack([np.ones((len(tried), len(size))), np.exp(-tried[:, :1] * size), np.exp(-tried[:, 1:] * data)], axis=-1)
+        solved, reweighted, value = _solve(basis, values, weights, robust, noise)
+        value += (noise * np.log(tried[:, 0] / tried[:, 1]) / EXPONENTS_DIFFER) ** 2 / 2
+        best = int(np.argmin(value))
+        if value[best] <= least:
+            least, middle, robust, constants = value[best], tried[best], reweighted[best], solved[best]
+        reach *= _NARROWING
+    return SharedLaw(alpha=float(middle[0]), beta=float(middle[1]), constants=constants, centre=centre)
+
+
+def _solve(basis: Array, values: Array, weights: Array, robust: Array, noise: float) -> tuple[Array, Array, Array]:
+    """Return constants [G, T, 3], none below 0, robust weights [G, T, R] and objective [G] for bases [G, R, 3], by least squares reweighted from `robust`."""
+    relative = basis[:, None] / values[None, :, :, None]
+    reweighted = np.broadcast_to(robust, relative.shape[:3])
+    for _ in range(_REWEIGHTED):
+        weighted = relative * reweighted[..., None]
+        solved = _nonnegative(weighted.swapaxes(2, 3) @ relative + 1e-10 * np.eye(3), weighted.sum(axis=2))
+        residual = np.abs(np.log(np.maximum((relative @ solved[..., None])[..., 0], 1e-9)))
+        reweighted = weights * np.minimum(1.0, noise / np.maximum(residual, 1e-9))
+    huber = np.where(residual <= noise, residual**2 / 2, noise * (residual - noise / 2))
+    return solved, reweighted, (weights * huber).sum(axis=(1, 2))
+
+
+def _nonnegative(normal: Array, right: Array) -> Array:
+    """Return the least x >= 0 of x'Nx/2 - x'r by trying every set of free variables; batches of 3 x 3."""
+    best, least = np.zeros(right.shape), np.zeros(right.shape[:-1])
+    for free in ([0, 1, 2], [0, 1], [0, 2], [1, 2], [0], [1], [2]):
+        tried = np.zeros(right.shape)
+        tried[..., free] = np.linalg.solve(normal[..., free, :][..., :, free], right[..., free][..., None])[..., 0]
+        value = (tried * (0.5 * (normal @ tried[..., None])[..., 0] - right)).sum(axis=-1)
+        better = (tried >= 0).all(axis=-1) & (value < least)
+        best, least = np.where(better[..., None], tried, best), np.where(better, value, least)
+    return best
