@@ -23,6 +23,7 @@ from herdling.report.batch import decoded_rows, draw_row
 from herdling.report.card import StageCard, read_stage
 from herdling.report.curves import stage_charts
 from herdling.report.lineage import lineage_lines
+from herdling.report.scaling_law import has_law, law_section
 from herdling.report.tables import Table, flat, in_short, ledger_table, shown
 from herdling.report.terminal import draw_chart
 
@@ -84,6 +85,8 @@ def show_artifact(console: Console, artifact: Artifact, *, as_json: bool) -> Non
     _section(console, "Settings", (f"{name} = {shown(value)}" for name, value in flat(card.settings)))
     fingerprints = {"contents": artifact.fingerprint, "tokenizer": manifest.get("tokenizer"), "chat template": manifest.get("chat_template")}
     _section(console, "Fingerprints", (f"{name:13} {value}" for name, value in fingerprints.items() if value))
+    for table in law_section(card).tables if has_law(card) else ():
+        _section(console, table.title, ["  ".join(f"{cell:>14}" for cell in row) for row in (table.columns, *table.rows)])
     _ledger(console, ledger_table(card))
     _curves(console, card)
     _samples(console, card.samples[:NUM_SAMPLES])

@@ -14,12 +14,12 @@ from math import exp, log, sqrt
 from herdling.base.errors import SettingsError
 from herdling.base.units import format_count
 from herdling.model.config import LlamaConfig
-from herdling.model.dial import learning_rate
 from herdling.model.family import family, member
 from herdling.plan.resampling import flops_name
 from herdling.plan.scaling_law import FLOPS_PER_PARAMETER_AND_TOKEN
 
 MIN_RUNS = 3
+MOST_LR = 8e-3
 MIN_ROWS = 4
 MIN_STEPS = 20
 
@@ -68,8 +68,11 @@ def batch_tokens(flops: float, sequence_length: int) -> int:
 
 
 def peak_lr(parameters: int) -> float:
-    """Return the peak learning rate of a size: the dial's."""
-    return learning_rate(parameters)
+    """Return the peak learning rate of a size: 5e-3 at 1M and the papers' 3e-4 at 7B, a power law between, at most 8e-3.
+
+    Above the dial's below 100M: it wants a warm-up of a tenth of the run, as short runs do (docs/log.md), where the dial's stands a shorter one.
+    """
+    return float(f"{min(MOST_LR, 5e-3 * exp(log(3e-4 / 5e-3) / log(7e9 / 1e6) * log(parameters / 1e6))):.2g}")
 
 
 def budgets_between(smallest: float, largest: float, number: int) -> list[float]:

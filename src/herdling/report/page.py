@@ -24,6 +24,7 @@ from herdling.report.lineage import lineage_chart, lineage_lines
 from herdling.report.ppo import ppo_section
 from herdling.report.retention import retention_section
 from herdling.report.reward import reward_section
+from herdling.report.scaling_law import has_law, law_section
 from herdling.report.selection import has_selection, selection_section
 from herdling.report.tables import (
     Table,
@@ -68,6 +69,7 @@ def html_page(card: RunCard) -> str:
         headline=headline(card),
         quality=[table for table in (questions_table(card), bits_table(card)) if table],
         intervals=Markup(interval_chart(intervals(card), "Questions never seen in training")) if intervals(card) else "",
+        laws=[law_section(stage) for stage in card.stages if has_law(stage)],
         rewards=[reward_section(stage) for stage in card.stages if stage.reward],
         chosen=[samples_section(stage) for stage in card.stages if stage.curves or stage.preprompts],
         selections=[selection_section(stage) for stage in card.stages if has_selection(stage)],
@@ -89,6 +91,7 @@ def html_page(card: RunCard) -> str:
 def markdown_page(card: RunCard) -> str:
     """Return the report as Markdown."""
     tables: list[Table] = [table for table in (questions_table(card), bits_table(card)) if table]
+    tables += [table for stage in card.stages if has_law(stage) for table in law_section(stage).named_tables]
     tables += [table for stage in card.stages if stage.reward for table in reward_section(stage).named_tables]
     tables += [table for stage in card.stages if stage.curves or stage.preprompts for table in samples_section(stage).named_tables]
     tables += [table for stage in card.stages if has_selection(stage) for table in selection_section(stage).named_tables]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from herdling.base.artifact import remove
-from herdling.base.decode import Volatile
+from herdling.base.decode import Volatile, encode
 from herdling.base.errors import SettingsError
 from herdling.base.ledger import Ledger
 from herdling.base.records import write_jsonl
@@ -124,7 +124,7 @@ class Pretrain:
         if self.scaling_law is None:
             return None
         law = read_law(run.input(self.scaling_law))
-        asked = {"model": self.model is not None, "sources": dict(self.sources) != law.record["sources"]}
+        asked = {name: encode(getattr(self, name)) != law.record[name] for name in ("sources", "optimizer", "schedule")} | {"model": self.model is not None}
         if wrong := [name for name, is_wrong in asked.items() if is_wrong]:
             raise SettingsError(f"{where}.{wrong[0]}: differs from what {self.scaling_law} was made with, so its forecast would be of another model")
         return law
