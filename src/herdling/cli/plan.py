@@ -16,12 +16,14 @@ import typer
 
 from herdling.base.errors import SettingsError
 from herdling.base.units import parse_count
+from herdling.cli.budget import plan_budget
+from herdling.cli.calibrate import calibrate_machine
 from herdling.cli.plan_serving import plan_serving
 from herdling.cli.plan_table import describe, nowhere, print_splits
 from herdling.cli.reliability import forecast_run, print_answer
 from herdling.model.config import LlamaConfig
 from herdling.plan.goodput_forecast import Run
-from herdling.plan.hardware import find_gpu
+from herdling.plan.hardware import Gpu, find_gpu
 from herdling.plan.layout import search, torchrun_lines
 from herdling.plan.split import Job, Stack
 
@@ -51,7 +53,7 @@ class Format(StrEnum):
 def plan(
     model: Annotated[str | None, typer.Argument(metavar="[MODEL]", help="A size of the papers such as llama3.1-8b, or a config.json.")] = None,
     gpus: Annotated[int | None, typer.Option("--gpus", help="GPUs of the cluster [8].")] = None,
-    gpu: Annotated[str, typer.Option("--gpu", help="Their kind: h100, a100-80gb, ...")] = "h100",
+    gpu: Annotated[str | None, typer.Option("--gpu", help="Their kind: h100, a100-80gb, ... [h100]")] = None,
     purpose: Annotated[Purpose, typer.Option("--for", help="What they are to do.")] = Purpose.train,
     seq_len: Annotated[str | None, typer.Option("--seq-len", help="Tokens of a row [the model's context, at most 8K].")] = None,
     batch: Annotated[str, typer.Option("--batch", help="Tokens of a step; when serving, sequences at once.")] = "auto",
@@ -66,15 +68,23 @@ def plan(
     reliability: Annotated[bool, typer.Option("--reliability", help="Count failures too: useful time, days. Without MODEL: Llama 3 405B's run.")] = False,
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="For --reliability: saving.pause_seconds=5, ...")] = None,
     picture: Annotated[Path | None, typer.Option("--picture", metavar="FILE.svg", help="For --reliability: draw useful time over save interval.")] = None,
+    budget: Annotated[str | None, typer.Option("--budget", help="What 10m, 1e15 FLOPs or $5 buy best: here, or on --gpu and --gpus; as a recipe.")] = None,
+    recipe: Annotated[Path | None, typer.Option("--recipe", metavar="FILE.toml", help="For --budget: write the recipe here.")] = None,
+    law: Annotated[str, typer.Option("--law", help="For --budget: chinchilla, llama3, or a fit.json of your own.")] = "chinchilla",
+    calibrate: Annotated[bool, typer.Option("--calibrate", help="Measure this machine, so that forecasts are its own.")] = False,
+    log: Annotated[Path | None, typer.Option("--log", metavar="RUN", help="Calibrate by a finished run in place of measuring.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Write it for a program.")] = False,
 ) -> None:
     """Plan a run: what fits, how long, how much, and how to start it."""
+    if calibrate or log or budget is not None:
+        _of_machine(budget, _cluster(gpu, gpus, memory, link, nic, price), gpus, price, recipe, law, log, as_json=as_json)
+        return
     _check_reliability(model, tokens, purpose, reliability=reliability, has_settings=bool(set_ or picture))
     if model is None:
         _give_reliability(*forecast_run(gpus, tokens, None, set_ or [], picture), as_json=as_json)
         return
     shape, gpus = read_model(model), 8 if gpus is None else gpus
-    kind = find_gpu(gpu, memory_gib=memory, link_gb_per_s=link, nic_gb_per_s=nic, dollars_per_hour=price)
+    kind = find_gpu(gpu or "h100", memory_gib=memory, link_gb_per_s=link, nic_gb_per_s=nic, dollars_per_hour=price)
     length = parse_count(seq_len, where="--seq-len") if seq_len else min(shape.max_position_embeddings, 8192)
     if gpus < 1:
         raise SettingsError(f"--gpus is {gpus}; accepted: 1 or more")
@@ -107,6 +117,23 @@ def plan(
     print_splits(job, model, gpus, kind, found, described, command)
     if fails:
         _give_reliability(*fails, as_json=False)
+
+
+def _cluster(gpu: str | None, gpus: int | None, memory: float | None, link: float | None, nic: float | None, price: float | None) -> Gpu | None:
+    """Return the GPU that a budget is for, or None where the command line names none: then it is for this machine."""
+    if gpu is None and gpus is None:
+        return None
+    return find_gpu(gpu or "h100", memory_gib=memory, link_gb_per_s=link, nic_gb_per_s=nic, dollars_per_hour=price)
+
+
+def _of_machine(
+    budget: str | None, gpu: Gpu | None, gpus: int | None, price: float | None, recipe: Path | None, law: str, log: Path | None, *, as_json: bool
+) -> None:
+    """Measure this machine, or say what a budget buys."""
+    if budget is None:
+        calibrate_machine(log, as_json=as_json)
+        return
+    plan_budget(budget, law=law, gpu=gpu, num_gpus=1 if gpus is None else gpus, dollars_per_hour=price, recipe=recipe, as_json=as_json)
 
 
 def _check_reliability(model: str | None, tokens: str | None, purpose: Purpose, *, reliability: bool, has_settings: bool) -> None:

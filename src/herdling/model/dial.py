@@ -56,7 +56,7 @@ def dial(parameters: float, *, vocab_size: int, sequence_length: int = 256) -> S
     Raises:
         SettingsError: more than twice the largest small shape: the papers' presets begin there.
     """
-    shapes = [_config(shape, vocab_size, sequence_length) for shape in SHAPES]
+    shapes = dial_configs(vocab_size=vocab_size, sequence_length=sequence_length)
     largest = shapes[-1].num_parameters()
     if parameters > 2 * largest:
         raise SettingsError(f"size {parameters:,.0f} is beyond the dial, which ends at {largest:,}; above it there are the papers' sizes, such as llama2-7b")
@@ -69,6 +69,11 @@ def dial(parameters: float, *, vocab_size: int, sequence_length: int = 256) -> S
         sequence_length=sequence_length,
         num_tokens=TOKENS_PER_PARAMETER * count,
     )
+
+
+def dial_configs(*, vocab_size: int, sequence_length: int = 256) -> list[LlamaConfig]:
+    """Return every shape of the dial, smallest first."""
+    return [_config(shape, vocab_size, sequence_length) for shape in SHAPES]
 
 
 def dial_tokens(num_tokens: float, *, vocab_size: int, sequence_length: int = 256) -> SmallModel:
