@@ -2,11 +2,11 @@
 
     python benchmarks/planner_accuracy.py --configs measured_configs.csv.gz --json
 
-Takes any file with the columns of `planner_rows.COLUMNS` and ends with one JSON line. Step times are judged three ways: with the shipped constants; with
-constants fitted to the file, one set for all (`step_time_mape`); and one set a publisher. The last two are cross-fitted: the file is halved by a hash of each
-configuration, and a row is only ever judged by constants that were fitted to the other half. Memory has no constant that was fitted to what ran out of
-it. The groups of `choice` are all splits that one publisher tried of one model on one cluster with one kernel; the constants that choose in a
-group were fitted to others.
+Takes any file with the columns of `planner_rows.COLUMNS` and ends with one JSON line. Step times are judged four ways: with the shipped constants; with
+constants fitted to the file, one set for all (`step_time_mape`); each publisher with constants fitted to the others (`unseen`); and one set a publisher
+(`own`), which starts from the others'. The first and last of the fits are crossed: the file is halved by a hash of each configuration, and a row is only ever
+judged by constants that were fitted to the other half. Memory has no constant that was fitted to what ran out of it. The groups of `choice` are all splits
+that one publisher tried of one model on one cluster with one kernel; the constants that choose in a group were fitted to others, and once they are the shipped.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import argparse
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
@@ -25,9 +26,10 @@ from result import give_result
 
 from herdling.base.errors import HerdlingError
 from herdling.plan.calibration import Measurement, fit_efficiency, log_errors
+from herdling.plan.efficiency import Efficiency
 from herdling.plan.layout import MARGIN, rank
 from herdling.plan.memory import training_memory
-from herdling.plan.throughput import Efficiency, flops_per_token, forecast
+from herdling.plan.throughput import flops_per_token, forecast
 
 MIN_FITTED = 6
 """Measured steps of a publisher from which constants of its own are fitted."""
@@ -62,29 +64,30 @@ def main() -> None:
 def judge(rows: Sequence[Row]) -> dict[str, Any]:
     """Return all figures of a file."""
     timed = [row for row in rows if row.seconds]
-    shipped = [Efficiency()] * len(timed)
-    by_source = {source: [row for row in timed if row.source == source] for source in sorted({row.source for row in timed})}
-    overall = cross_fitted(timed, lambda some: fit_efficiency(measurements(some), weights=balanced(some)))
-    own: dict[str, Any] = {}
-    for source, some in by_source.items():
-        if len(some) >= MIN_FITTED:
-            own[source] = errors_of(some, cross_fitted(some, lambda others: fit_efficiency(measurements(others))))
+    judged = {
+        "shipped": [Efficiency()] * len(timed),
+        "global": cross_fitted(timed, lambda some: fit_efficiency(measurements(some), weights=balanced(some))),
+        "unseen": of_others(timed),
+    }
+    by_source = {source: [number for number, row in enumerate(timed) if row.source == source] for source in sorted({row.source for row in timed})}
+    per_source: dict[str, dict[str, Any]] = {}
+    for source, numbers in by_source.items():
+        some = [timed[number] for number in numbers]
+        per_source[source] = {name: errors_of(some, [fitted[number] for number in numbers]) for name, fitted in judged.items()}
+        crossed = cross_fitted(some, partial(_fit_own, start=judged["unseen"][numbers[0]])) if len(some) >= MIN_FITTED else None
+        per_source[source]["own"] = errors_of(some, crossed) if crossed else None
+    overall = {name: errors_of(timed, fitted) if timed else {"mape": None, "coverage": None} for name, fitted in judged.items()}
+    own = [found["own"] for found in per_source.values() if found["own"]]
     return {
         **judge_fits(rows),
-        "step_time_mape": errors_of(timed, overall)["mape"] if timed else None,
-        "step_time_mape_shipped": errors_of(timed, shipped)["mape"] if timed else None,
-        "step_time_mape_per_stack": mean_over(own.values(), "mape"),
-        "interval_coverage": errors_of(timed, overall)["coverage"] if timed else None,
-        "interval_coverage_shipped": errors_of(timed, shipped)["coverage"] if timed else None,
-        "interval_coverage_per_stack": mean_over(own.values(), "coverage"),
-        "per_source": {
-            source: {
-                "shipped": errors_of(some, [Efficiency()] * len(some)),
-                "global": errors_of(some, [overall[timed.index(row)] for row in some]),
-                "own": own.get(source),
-            }
-            for source, some in by_source.items()
-        },
+        "step_time_mape": overall["global"]["mape"],
+        "step_time_mape_shipped": overall["shipped"]["mape"],
+        "step_time_mape_unseen": overall["unseen"]["mape"],
+        "step_time_mape_per_stack": mean_over(own, "mape"),
+        "interval_coverage": overall["global"]["coverage"],
+        "interval_coverage_shipped": overall["shipped"]["coverage"],
+        "interval_coverage_per_stack": mean_over(own, "coverage"),
+        "per_source": per_source,
         "memory": judge_memory(rows),
         "choice": judge_choice(rows),
         "flops": judge_flops(rows),
@@ -97,6 +100,10 @@ def judge(rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
+def _fit_own(rows: Sequence[Row], start: Efficiency) -> Efficiency:
+    return fit_efficiency(measurements(rows), start)
+
+
 def measurements(rows: Iterable[Row]) -> list[Measurement]:
     """Return the measured steps of rows."""
     return [Measurement(job=row.job, split=row.split, stack=row.stack, gpu=row.gpu, seconds=row.seconds) for row in rows if row.seconds]
@@ -106,6 +113,15 @@ def balanced(rows: Sequence[Row]) -> list[float]:
     """Return weights by which a publisher with four times the rows weighs twice as much, with mean 1."""
     raw = np.array([1 / np.sqrt(sum(other.source == row.source for other in rows)) for row in rows])
     return list(raw / raw.mean())
+
+
+def of_others(rows: Sequence[Row]) -> list[Efficiency]:
+    """Return for each row constants that were fitted to all other publishers; the shipped ones where there is no other."""
+    fitted: dict[str, Efficiency] = {}
+    for source in {row.source for row in rows}:
+        others = [row for row in rows if row.source != source]
+        fitted[source] = fit_efficiency(measurements(others), weights=balanced(others)) if others else Efficiency()
+    return [fitted[row.source] for row in rows]
 
 
 def cross_fitted(rows: Sequence[Row], fit: Callable[[list[Row]], Efficiency]) -> list[Efficiency]:
@@ -171,22 +187,24 @@ def judge_choice(rows: Sequence[Row]) -> dict[str, Any]:
         if row.source == "aleph-alpha" and row.fits is not None:
             groups[row.job, row.split.num_gpus, row.kernel].append(row)
     groups = {key: some for key, some in groups.items() if sum(bool(row.seconds) for row in some) >= CHOICE_GROUP}
-    regrets, ran_out = [], 0
-    listed = list(groups.values())
-    fitted = [_fitted_without(listed, fold) for fold in range(NUM_FOLDS)]
-    for number, some in enumerate(listed):
-        picked = pick(some, fitted[number % NUM_FOLDS])
-        ran_out += picked.seconds is None
-        if picked.seconds:
-            regrets.append(picked.seconds / min(row.seconds for row in some if row.seconds) - 1)
     if not groups:
         return {"groups": 0}
+    listed = list(groups.values())
+    fitted = [_fitted_without(listed, fold) for fold in range(NUM_FOLDS)]
+    crossed = regrets_of(listed, [fitted[number % NUM_FOLDS] for number in range(len(listed))])
+    return {"groups": len(groups), **crossed, "shipped": regrets_of(listed, [Efficiency()] * len(listed))}
+
+
+def regrets_of(groups: Sequence[Sequence[Row]], efficiencies: Sequence[Efficiency]) -> dict[str, Any]:
+    """Return the regret of the choice in each group: the time of what is picked over the best, less one."""
+    picked = [pick(some, efficiency) for some, efficiency in zip(groups, efficiencies, strict=True)]
+    best = [min(row.seconds for row in some if row.seconds) for some in groups]
+    regrets = [row.seconds / least - 1 for row, least in zip(picked, best, strict=True) if row.seconds]
     return {
-        "groups": len(groups),
         "mean_regret": round(fmean(regrets), 4) if regrets else None,
         "median_regret": round(median(regrets), 4) if regrets else None,
         "worst_regret": round(max(regrets), 4) if regrets else None,
-        "out_of_memory_picks": ran_out,
+        "out_of_memory_picks": sum(row.seconds is None for row in picked),
     }
 
 

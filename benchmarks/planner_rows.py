@@ -18,7 +18,8 @@ from herdling.base.errors import DataError, SettingsError
 from herdling.model.config import LlamaConfig
 from herdling.plan.hardware import Gpu, find_gpu
 from herdling.plan.memory import training_memory
-from herdling.plan.split import Job, Precision, Recompute, Sharding, Split, Stack
+from herdling.plan.split import Attention, Job, Precision, Recompute, Scales, Sharding, Split, Stack
+from herdling.plan.stacks import STACKS
 from herdling.plan.throughput import flops_per_token
 
 COLUMNS = (
@@ -26,6 +27,8 @@ COLUMNS = (
     *("tp", "sp", "cp", "pp", "vpp", "dp", "fsdp_kind", "microbatch", "activation_checkpointing", "precision", "compile_kernel"),
     *("step_time_s", "tokens_per_s_per_gpu", "tflops_per_gpu", "mfu", "memory_GB", "status"),
 )
+SHARED_NIC = 25.0 / 8
+"""GB/s a GPU of Aleph-Alpha, read from its step times: one link of 200 Gb/s a server explains what copies cost there, one a GPU (the file) does not."""
 CONFIGURATION = COLUMNS[1 : COLUMNS.index("step_time_s")]
 
 
@@ -77,7 +80,7 @@ def planned(cells: Mapping[str, str]) -> Row:
     source, kernel = publisher(cells["source"]), cells["compile_kernel"]
     split = _split(cells)
     gpu = _gpu(cells, source)
-    stack = replace(_stack(cells, source, split), data_outermost=source == "llama3", fast_attention=source in ("llama3", "megatron-bridge", "nemo"))
+    stack = _stack(cells, source, split)
     if cells["activation_checkpointing"] == "not stated":
         split = _least_recompute(job, split, stack, gpu)
     fits = {"ok": True, "OOM": False}.get(cells["status"])
@@ -162,32 +165,49 @@ def _split(cells: Mapping[str, str]) -> Split:
         virtual_stages=_count(cells, "vpp", 8 if cells["source"].startswith("Llama 3") else 1),  # interleaved, V not told: 126 + 2 layers on 16 stages
         recompute=recompute,
         sharding=sharding,
-        sequence_parallel=_count(cells, "sp", 1) == 1,
+        sequence_parallel=_count(cells, "sp", 0 if cells["source"].startswith("MT-NLG") else 1) == 1,  # older than sequence parallelism
     )
 
 
 def _gpu(cells: Mapping[str, str], source: str) -> Gpu:
     name = "h100-96gb" if source == "torchtitan" and cells["gpu_kind"] == "H100" else cells["gpu_kind"]
-    return find_gpu(name, nic_gb_per_s=_number(cells, "inter_bw_GBps"))
+    nic = SHARED_NIC if source == "aleph-alpha" else _number(cells, "inter_bw_GBps")
+    return find_gpu(name, nic_gb_per_s=nic)
 
 
 def _stack(cells: Mapping[str, str], source: str, split: Split) -> Stack:
-    """Return what the publisher's software keeps. A loss takes 14 bytes a logit in plain PyTorch, 22 cut or gathered over ranks, 6 or 7 fused."""
+    """Return the publisher's software. A loss takes 14 bytes a logit in plain PyTorch, 22 cut or gathered over ranks."""
     kernel = cells["compile_kernel"]
     if source == "torchtitan":
-        compiled = "2025" in cells["source"] or cells["gpu_kind"] == "H200"
-        bytes_a_logit = 7.0 if compiled else 22.0 if split.tp > 1 else 14.0
-        return Stack(logit_bytes=bytes_a_logit, async_tp="async" in kernel, fused_norms="eager" not in kernel, repeated_keys=True)
-    if source == "aleph-alpha":
-        scores = 0.0 if "flash" in kernel else 2.0 if kernel == "fused" else 5.0
-        return Stack(gradient_bytes=2, score_bytes=scores, fused_norms="RMS" in kernel, vocab_parallel=False, logit_bytes=22.0, micro_batches_ahead=1)
+        compiled_loss = "2025" in cells["source"] or cells["gpu_kind"] == "H200"
+        bytes_a_logit = STACKS["torchtitan"].logit_bytes if compiled_loss else 22.0 if split.tp > 1 else 14.0
+        return replace(STACKS["torchtitan"], logit_bytes=bytes_a_logit, async_tp="async" in kernel, fused_norms="eager" not in kernel, scales=_scales(cells))
     if source == "mosaicml":
-        return Stack(gradient_bytes=2 if "PURE" in cells["precision"] else 4, logit_bytes=6.0, reserve_gib=1.0)
+        return replace(STACKS["llm-foundry"], gradient_bytes=2 if "PURE" in cells["precision"] else 4)
     if source in ("megatron-bridge", "nemo"):
-        return Stack(gradient_bytes=2, logit_bytes=6.0, low_precision_inputs=True, async_tp=True)
+        return replace(STACKS["megatron"], scales=_scales(cells))
     if source == "llama3":
-        return Stack(balanced_ends=True, compiled=True)  # "without activation checkpointing" (3.3.2) does not fit otherwise
-    return Stack(gradient_bytes=4 if source != "korthikanti" else 2)
+        return STACKS["llama3"]
+    megatron = Stack(data_outermost=False, attention=_attention(kernel), scales=_scales(cells))  # and its relatives
+    if source == "aleph-alpha":
+        scores = {"unfused": 2.0 if kernel == "fused" else 5.0}.get(megatron.attention, 0.0)
+        return replace(
+            megatron, gradient_bytes=2, score_bytes=scores, fused_norms="RMS" in kernel, vocab_parallel=False, logit_bytes=22.0, micro_batches_ahead=1
+        )
+    if source in ("korthikanti", "mt-nlg"):  # their selective recomputation makes the scores again
+        return replace(megatron, attention="unfused", gradient_bytes=2 if source == "korthikanti" else 4)
+    return megatron
+
+
+def _attention(kernel: str) -> Attention:
+    if kernel in ("fused", "torch"):
+        return "unfused"
+    return "flash1" if "attentionv1" in kernel else "flash2"
+
+
+def _scales(cells: Mapping[str, str]) -> Scales:
+    text = cells["precision"].lower()
+    return "row" if "rowwise" in text else "block" if "mx" in text or "fp4" in text else "tensor"
 
 
 def _least_recompute(job: Job, split: Split, stack: Stack, gpu: Gpu) -> Split:

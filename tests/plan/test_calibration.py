@@ -10,9 +10,10 @@ import pytest
 from herdling.base.errors import DataError
 from herdling.model.presets import preset
 from herdling.plan.calibration import Measurement, fit_efficiency, log_errors, spread_of
+from herdling.plan.efficiency import Efficiency
 from herdling.plan.hardware import find_gpu
 from herdling.plan.split import Job, Split, Stack
-from herdling.plan.throughput import Efficiency, forecast
+from herdling.plan.throughput import forecast
 
 MACHINE = Efficiency(matmul=0.7, attention=0.4, memory=1.8, tensor=1.0, data=1.5)
 

@@ -10,7 +10,7 @@ import pytest
 from herdling.base.errors import SettingsError
 from herdling.model.config import LlamaConfig
 from herdling.model.presets import preset
-from herdling.plan.memory import activation_bytes, inference_memory, layer_parameters, micro_batches_held, training_memory
+from herdling.plan.memory import activation_bytes, inference_memory, layer_parameters, micro_batches_held, stage_memory, training_memory
 from herdling.plan.split import Job, Split, Stack, layers_of_stages
 
 TINY = LlamaConfig(vocab_size=1000, hidden_size=64, intermediate_size=128, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=2, head_dim=16)
@@ -111,3 +111,14 @@ def test_405b_serves_from_two_servers_and_not_from_one() -> None:  # Llama 3, se
 def test_a_step_that_cannot_be_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(SettingsError, match="accepted"):
         replace(JOB, **change)
+
+
+def test_pytorchs_pipelines_hold_a_buffer_for_every_micro_batch() -> None:
+    split = Split(pp=4, dp=2)
+    more = {
+        stage: stage_memory(JOB, split, replace(BARE, receives_at_once=True), layers=1, stage=stage).activations
+        - stage_memory(JOB, split, BARE, layers=1, stage=stage).activations
+        for stage in (0, 1, 3)
+    }
+    one = 2 * JOB.model.hidden_size * JOB.seq_len * split.micro_batches(JOB)
+    assert more == {0: one, 1: 2 * one, 3: one}  # the first receives no input, the last no gradient

@@ -23,6 +23,7 @@ from herdling.model.config import LlamaConfig
 from herdling.model.dial import batch_tokens, dial_configs
 from herdling.model.presets import PRESETS
 from herdling.plan.budget import MAX_EPOCHS, Budget, Choice, Offer, choose, compute_optimal_size, parse_budget, seconds_of
+from herdling.plan.efficiency import Efficiency
 from herdling.plan.hardware import Gpu
 from herdling.plan.laws import NamedLaw, find_law
 from herdling.plan.layout import search, torchrun_lines
@@ -30,7 +31,6 @@ from herdling.plan.machine import LAW_WORK, Machine
 from herdling.plan.rungs import SEQUENCE_LENGTH, VOCABULARY, other_seconds
 from herdling.plan.split import Job, Stack
 from herdling.plan.step_time import StepShape
-from herdling.plan.throughput import Efficiency
 
 TEXT_TOKENS = 2_995_000
 """Of the starter's text for training, with its tokenizer of 4,096 ids, on CPython 3.11; other versions have a little more or less."""

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from herdling.base.errors import DataError
+from herdling.plan.efficiency import Efficiency
 from herdling.plan.hardware import Gpu
 from herdling.plan.split import Job, Split, Stack
-from herdling.plan.throughput import Efficiency, forecast
+from herdling.plan.throughput import forecast
 
 SCALARS = ("matmul", "low_precision", "attention", "thin", "short", "memory", "tensor", "overlap", "data", "crowd", "pressure", "launch", "step")
 SHARES = ("matmul", "low_precision", "overlap")

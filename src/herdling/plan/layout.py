@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 from math import ceil, log2
 
 from herdling.base.errors import SettingsError
+from herdling.plan.efficiency import Efficiency
 from herdling.plan.hardware import Gpu
 from herdling.plan.memory import Memory, training_memory
 from herdling.plan.split import Job, Recompute, Sharding, Split, Stack
-from herdling.plan.throughput import Efficiency, Forecast, forecast
+from herdling.plan.throughput import Forecast, forecast
 
 MARGIN = 0.03
 """Share of a GPU's memory that a chosen split leaves free: the memory model's own error."""

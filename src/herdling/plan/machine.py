@@ -21,10 +21,10 @@ from filelock import FileLock, Timeout
 from herdling.base.artifact import write_json_atomic
 from herdling.base.environment import hides_gpus
 from herdling.base.errors import LockedError
+from herdling.plan.efficiency import Efficiency
 from herdling.plan.hardware import Gpu
 from herdling.plan.resampling import student_90
 from herdling.plan.step_time import KINDS, LEAST_SPREAD, StepLaw
-from herdling.plan.throughput import Efficiency
 
 FORMAT = 1
 MAX_MACHINES = 8

@@ -60,12 +60,16 @@ def stage_memory(job: Job, split: Split, stack: Stack, *, layers: int, stage: in
     tokens = split.tokens_per_micro_batch(job)
     kept, live = activation_bytes(job, split, stack)
     loss = logits_bytes(job, split, stack) if last else 0.0
+    held = kept * layers * micro_batches_held(split, split.micro_batches(job), stage, ahead=stack.micro_batches_ahead) + live
+    if stack.receives_at_once:
+        ends = (not first) + (not last)  # an input from before, a gradient from behind
+        held += ends * split.micro_batches(job) * 2 * job.model.hidden_size / (split.tp if split.sequence_parallel else 1)
     frozen = 2 * job.frozen_models * (layers * block + num_embeddings * embedding) / (split.dp * split.cp if split.sharding == "zero3" else 1)
     return Memory(
         weights=job.trained_models * weights + frozen,
         gradients=job.trained_models * gradients,
         optimizer=job.trained_models * optimizer,
-        activations=tokens * (kept * layers * micro_batches_held(split, split.micro_batches(job), stage, ahead=stack.micro_batches_ahead) + live),
+        activations=tokens * held,
         logits=max(0.0, loss - tokens * live),
         reserve=stack.reserve_gib * 2**30,
         fragmentation=stack.fragmentation,

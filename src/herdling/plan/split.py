@@ -12,6 +12,8 @@ from herdling.model.config import LlamaConfig
 Recompute = Literal["none", "selective", "full"]
 Sharding = Literal["none", "zero1", "zero2", "zero3"]
 Precision = Literal["bf16", "fp8", "fp4"]
+Attention = Literal["newest", "flash2", "flash1", "unfused"]
+Scales = Literal["tensor", "block", "row"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +88,7 @@ class Split:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stack:
-    """What the training software keeps in memory; the defaults are FSDP2 with compiled layers and fp32 master weights."""
+    """What the training software does: what it keeps in memory, and which kernels it runs; the defaults are FSDP2 with fp32 master weights."""
 
     gradient_bytes: int = 4
     """Bytes of a gradient: 4, Llama 3 section 3.3.2 accumulates in FP32; Megatron-likes with 2 save a fifth of the states."""
@@ -96,10 +98,17 @@ class Stack:
     """Bytes per logit of a plain loss: bfloat16 output and its gradient, float32 copy, log-softmax and its gradient. A compiled loss holds about half."""
     vocab_parallel: bool = True
     """Whether tensor-parallel ranks share the logits."""
-    fast_attention: bool = True
-    """Whether attention runs kernels written for the GPU's generation (FlashAttention-3, cuDNN), where it has them."""
+    attention: Attention = "newest"
+    """Its kernel: `newest` is written for the GPU's generation (FlashAttention-3, cuDNN) where there is one, `unfused` are products around a softmax."""
     score_bytes: float = 0.0
-    """Bytes kept for each query and key: 0 with flash attention, 2 where a fused softmax keeps its result alone, 5 where each operation keeps its own."""
+    """Bytes kept for each query and key: 0 with flash attention or where scores are made again, 2 where a fused softmax keeps its result alone, 5 where
+    each operation keeps its own."""
+    ring: bool = False
+    """Whether context-parallel ranks pass keys on around a ring while they attend (Transformer Engine), instead of gathering them first (Llama 3, 3.3.2)."""
+    overlapped: bool = False
+    """Whether what the copies exchange runs behind the work of a micro-batch (Megatron-Core's overlapped gradient reduction and parameter gathering)."""
+    scales: Scales = "tensor"
+    """What shares a scale in fp8 and fp4: a tensor, a block of 16 or 32 values, or a row."""
     compiled: bool = False
     """Whether pointwise results (norms, activated gate) are made again in the backward, as torch.compile does, so that only results of products are kept."""
     fused_norms: bool = True
@@ -112,6 +121,8 @@ class Stack:
     """Whether key heads are copied to the number of query heads before context-parallel ranks gather them."""
     micro_batches_ahead: int = 0
     """Micro-batches that a pipeline stage holds beyond those that 1F1B needs, such as one received ahead."""
+    receives_at_once: bool = False
+    """Whether a pipeline stage holds a buffer for every micro-batch's input and output gradient from the start, as PyTorch's pipelines do."""
     data_outermost: bool = True
     """Whether groups are nested [TP, CP, PP, DP] as in Llama 3, or [TP, CP, DP, PP] as in Megatron and torchtitan, where copies are neighbours in a node."""
     balanced_ends: bool = False

@@ -1,56 +1,24 @@
-"""How long a step takes and what it costs: FLOPs in both conventions, communication, bubble, step time with an interval, MFU, energy, money. Imports no torch.
+"""How long a step takes and what it costs: FLOPs in both conventions, step time by part with an interval, MFU, energy, money. Imports no torch.
 
-A roofline a layer: matrix products at a measured ceiling times an efficiency that falls with thin slices and few tokens, attention at its own, what is between
-them at the memory's bandwidth, plus what communication and pipeline leave uncovered. The scalars of `Efficiency` were fitted to
-published step times (docs/decisions/0071); `calibration` fits them to a machine's own. Not modelled: slow GPUs, a network that others use, loading of data.
+A layer's roofline (`layer_time`) times layers and micro-batches, plus the pipeline's bubble, what the copies exchange, and the optimiser. Not modelled: slow
+GPUs, a network that others use, loading of data.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import exp, log2
+from math import exp
 
 from herdling.model.config import LlamaConfig
+from herdling.plan.communication import sharding_seconds
+from herdling.plan.efficiency import Efficiency
 from herdling.plan.hardware import Gpu
-from herdling.plan.memory import activation_bytes, layer_parameters, training_memory
+from herdling.plan.layer_time import crowding, head_seconds, layer_seconds
+from herdling.plan.memory import layer_parameters, training_memory
 from herdling.plan.split import Job, Split, Stack, layers_of_stages
 
-ASYNC_TP = 0.3
-"""What is left uncovered of tensor-parallel exchange where it is fused with the products."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Efficiency:
-    """What of a machine's ceilings software reaches, as scalars that hold for all models and splits."""
-
-    matmul: float = 1.0
-    """Share of the matrix-product ceiling in bfloat16 for wide slices and many tokens."""
-    low_precision: float = 1.0
-    """The same in fp8 and fp4, as a share of `matmul`: scales and casts cost."""
-    attention: float = 0.53
-    """Share of the attention ceiling, of the causal half."""
-    thin: float = 0.37
-    """Loss where a rank's slice of the hidden size is 1,024: time grows by thin * 1024 / slice."""
-    short: float = 0.34
-    """Loss where a rank's micro-batch has 1,024 tokens: time grows by short * 1024 / tokens."""
-    memory: float = 1.05
-    """Passes over the activations at HBM speed, a forward and backward, as a multiple of writing and reading each three times."""
-    tensor: float = 1.0
-    """Share of tensor-parallel communication that is not covered."""
-    overlap: float = 1.0
-    """Share of the smaller of computing and gathering weights (FSDP) that is not covered by the larger."""
-    data: float = 1.6
-    """Share of once-a-step gradient communication that is not covered."""
-    crowd: float = 0.12
-    """By how much exchanges between nodes slow down each time the number of nodes doubles."""
-    pressure: float = 0.06
-    """Growth of the step where memory runs full: times what the use exceeds 90 % by, for then the allocator frees and asks again."""
-    launch: float = 53e-6
-    """Seconds a layer and micro-batch besides its work."""
-    step: float = 0.058
-    """Seconds a step besides its work."""
-    spread: float = 0.28
-    """Half width of the 90 % interval, in log step time: of publishers whose own steps were not fitted to."""
+OVERLAPPED = 0.4
+"""What is left uncovered of the copies' exchange where it runs behind a micro-batch and the pipeline's bubble."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,27 +55,17 @@ def forecast(job: Job, split: Split, stack: Stack, gpu: Gpu, efficiency: Efficie
     """Return the time of one step. A `SettingsError` where the GPU lacks the precision."""
     efficiency = efficiency or Efficiency()
     micro_batches = split.micro_batches(job)
-    layers = layers_of_stages(job.model.num_hidden_layers, split, balanced_ends=stack.balanced_ends)
     compute, memory, wires = layer_seconds(job, split, stack, gpu, efficiency)
-    head = head_seconds(job, split, gpu, efficiency)
-    stage_layers = max([*layers[:-1], layers[-1] + head / (compute + memory + wires)])  # in layers: the last stage has the loss as well
+    layers = layers_of_stages(job.model.num_hidden_layers, split, balanced_ends=stack.balanced_ends)
+    in_layers = head_seconds(job, split, gpu, efficiency) / (compute + memory + wires)
+    stage_layers = max([*layers[:-1], layers[-1] + in_layers])  # the last stage has the loss as well
     busy = stage_layers * (compute + memory + wires)
-    gathering = sharding_seconds(job, split, stack, gpu, stage_layers) * (1 + efficiency.crowd * log2(max(1.0, split.num_gpus / gpu.domain_size)))
-    per_step = 0.0
-    if split.sharding == "zero3" and split.pp == 1:  # gathered and reduced for each micro-batch, beside the computing
-        uncovered = max(0.0, gathering - busy) + efficiency.overlap * min(busy, gathering)
-        busy += uncovered
-    else:
-        uncovered = per_step = efficiency.data * gathering
-    bubble = (split.pp - 1) / split.virtual_stages * busy
-    parameters = (max(layers) * layer_parameters(job.model) + job.model.vocab_size * job.model.hidden_size) / split.tp
-    optimizer = 30 * parameters / (1 if split.sharding == "none" else split.dp * split.cp) / (gpu.hbm_gb_per_s * 1e9)
-    full = training_memory(job, split, stack).total / (gpu.memory_gib * 2**30)
-    pressure = 1 + efficiency.pressure * min(0.2, max(0.0, full - 0.9))
+    each, once = copies_seconds(job, split, stack, gpu, efficiency, stage_layers=stage_layers, busy=busy)
+    bubble = (split.pp - 1) / split.virtual_stages * (busy + each)
+    optimizer = optimizer_seconds(job, split, gpu, max(layers))
     scoring = (job.trained_models + job.frozen_models) / 3 if job.frozen_models else 0.0  # a forward of each model before PPO's or DPO's step
-    step = micro_batches * busy + bubble + per_step + optimizer
-    times = pressure * (job.trained_models + scoring)
-    seconds = times * step + efficiency.step
+    times = pressure_of(job, split, stack, gpu, efficiency) * (job.trained_models + scoring)
+    seconds = times * (micro_batches * (busy + each) + bubble + once + optimizer) + efficiency.step
     rate = job.tokens / seconds / split.num_gpus
     share = rate * (job.trained_models + scoring) / (gpu.datasheet_tflops * 1e12)
     return Forecast(
@@ -116,7 +74,7 @@ def forecast(job: Job, split: Split, stack: Stack, gpu: Gpu, efficiency: Efficie
         high=seconds * exp(efficiency.spread),
         compute=times * micro_batches * stage_layers * compute,
         memory=times * micro_batches * stage_layers * memory,
-        communication=times * (micro_batches * (stage_layers * wires + (0.0 if per_step else uncovered)) + per_step),
+        communication=times * (micro_batches * (stage_layers * wires + each) + once),
         bubble=times * bubble,
         optimizer=times * optimizer + efficiency.step,
         tokens_per_s_per_gpu=rate,
@@ -125,69 +83,29 @@ def forecast(job: Job, split: Split, stack: Stack, gpu: Gpu, efficiency: Efficie
     )
 
 
-def layer_seconds(job: Job, split: Split, stack: Stack, gpu: Gpu, efficiency: Efficiency) -> tuple[float, float, float]:
-    """Return the seconds a layer takes for a micro-batch, forward and backward: computing, memory, and communication that is not covered."""
-    model, tokens = job.model, split.tokens_per_micro_batch(job)
-    passes = {"none": 3.0, "selective": 3.5, "full": 4.0}[split.recompute]
-    slowness = 1 + efficiency.thin * 1024 * split.tp / model.hidden_size + efficiency.short * 1024 / tokens
-    rate = gpu.ceiling(job.precision) * 1e12 * efficiency.matmul * (1 if job.precision == "bf16" else efficiency.low_precision)
-    products = 2 * layer_parameters(model) / split.tp * tokens * passes / rate * slowness
-    seen = job.seq_len if job.attended is None else job.attended
-    attention_flops = 2 * seen * model.num_attention_heads * model.head_dim / split.tp * tokens  # the causal half of 4 * keys
-    attention_rate = (stack.fast_attention and gpu.fast_attention_tflops) or gpu.attention_tflops
-    attention_passes = 3.5 + (split.recompute == "full")  # flash attention's backward makes the scores again: 2.5 forwards
-    attention = attention_flops * attention_passes / (attention_rate * 1e12 * efficiency.attention)
-    kept, live = activation_bytes(job, split, stack)
-    touched = kept if split.recompute == "none" else live
-    memory = efficiency.memory * 2 * passes * touched * tokens / (gpu.hbm_gb_per_s * 1e9)
-    exchange = tensor_seconds(job, split, gpu) * (ASYNC_TP if stack.async_tp else 1.0) + context_seconds(job, split, gpu)
-    wires = efficiency.tensor * exchange
-    return products + attention + efficiency.launch, memory, wires + pipeline_seconds(job, split, stack, gpu)
+def copies_seconds(job: Job, split: Split, stack: Stack, gpu: Gpu, efficiency: Efficiency, *, stage_layers: float, busy: float) -> tuple[float, float]:
+    """Return the uncovered seconds of what the copies exchange, for each micro-batch (FSDP without a pipeline) and once a step (all else).
+
+    `busy` is a stage's time for a micro-batch. Software that overlaps hides a part behind one micro-batch and the bubble.
+    """
+    exchange = efficiency.data * sharding_seconds(job, split, stack, gpu, stage_layers) * crowding(split.num_gpus, gpu, efficiency)
+    window = busy * (1 + (split.pp - 1) / split.virtual_stages)
+    hidden = (1 - OVERLAPPED) * min(window, exchange) if stack.overlapped else 0.0
+    if split.sharding == "zero3" and split.pp == 1:
+        return max(0.0, exchange - busy) + efficiency.overlap * (min(busy, exchange) - hidden), 0.0
+    return 0.0, exchange - hidden
 
 
-def head_seconds(job: Job, split: Split, gpu: Gpu, efficiency: Efficiency) -> float:
-    """Return the seconds of output layer and loss for a micro-batch: a product in bfloat16, and reading and writing float32 logits."""
-    logits = split.tokens_per_micro_batch(job) * job.model.vocab_size / split.tp
-    return 6 * logits * job.model.hidden_size / (gpu.matmul_tflops * 1e12 * efficiency.matmul) + 30 * logits / (gpu.hbm_gb_per_s * 1e9)
-
-
-def tensor_seconds(job: Job, split: Split, gpu: Gpu) -> float:
-    """Return the seconds a layer's tensor-parallel exchange takes: 4 all-reduces of the hidden states, 6 where all is made again."""
-    if split.tp == 1:
-        return 0.0
-    exchanges = 6 if split.recompute == "full" else 4
-    volume = exchanges * 2 * (split.tp - 1) / split.tp * 2 * split.tokens_per_micro_batch(job) * job.model.hidden_size
-    return volume / (gpu.group_gb_per_s(split.tp) * 1e9)
-
-
-def context_seconds(job: Job, split: Split, gpu: Gpu) -> float:
-    """Return the seconds a layer's context-parallel exchange takes: keys and values gathered forward and backward, their gradients reduced (Llama 3, 3.3.2)."""
-    if split.cp == 1:
-        return 0.0
-    keys = 2 * job.model.num_key_value_heads * job.model.head_dim / split.tp
-    volume = 3 * 2 * keys * split.tokens_per_micro_batch(job) * (split.cp - 1)
-    return volume / (gpu.group_gb_per_s(split.cp, split.tp) * 1e9)
-
-
-def pipeline_seconds(job: Job, split: Split, stack: Stack, gpu: Gpu) -> float:
-    """Return the seconds, spread over layers, to pass hidden states and their gradients on, once for each chunk of layers."""
-    if split.pp == 1:
-        return 0.0
-    volume = 2 * 2 * split.tokens_per_micro_batch(job) * job.model.hidden_size / (split.tp if split.sequence_parallel else 1) * split.virtual_stages
-    return (
-        volume / (gpu.group_gb_per_s(split.pp, split.tp * split.cp * (1 if stack.data_outermost else split.dp)) * 1e9) * split.pp / job.model.num_hidden_layers
-    )
-
-
-def sharding_seconds(job: Job, split: Split, stack: Stack, gpu: Gpu, stage_layers: float) -> float:
-    """Return the seconds to gather weights and reduce gradients among the copies: a micro-batch under FSDP without a pipeline, else a step."""
-    sharers = split.dp * split.cp
-    if sharers == 1:
-        return 0.0
+def optimizer_seconds(job: Job, split: Split, gpu: Gpu, stage_layers: int) -> float:
+    """Return the seconds of AdamW: 30 bytes a parameter through memory."""
     parameters = (stage_layers * layer_parameters(job.model) + job.model.vocab_size * job.model.hidden_size) / split.tp
-    gathers = 2 if split.sharding == "zero3" and split.pp == 1 else 1
-    volume = (2 * gathers + stack.gradient_bytes) * parameters * (sharers - 1) / sharers
-    return volume / (gpu.group_gb_per_s(sharers, split.tp * (split.pp if stack.data_outermost else 1)) * 1e9)
+    return 30 * parameters / (1 if split.sharding == "none" else split.dp * split.cp) / (gpu.hbm_gb_per_s * 1e9)
+
+
+def pressure_of(job: Job, split: Split, stack: Stack, gpu: Gpu, efficiency: Efficiency) -> float:
+    """Return by how much a step grows where memory runs full."""
+    full = training_memory(job, split, stack).total / (gpu.memory_gib * 2**30)
+    return 1 + efficiency.pressure * min(0.2, max(0.0, full - 0.9))
 
 
 def decoding(model: LlamaConfig, gpu: Gpu, *, tp: int, pp: int, sequences: int, seq_len: int, weight_bytes: float = 2.0) -> tuple[float, float]:
