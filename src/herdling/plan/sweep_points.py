@@ -68,11 +68,11 @@ def batch_tokens(flops: float, sequence_length: int) -> int:
 
 
 def peak_lr(parameters: int) -> float:
-    """Return the peak learning rate of a size: 5e-3 at 1M and the papers' 3e-4 at 7B, a power law between, at most 8e-3.
+    """Return the peak learning rate of a size: 4e-3 at 1M and the papers' 3e-4 at 7B, a power law between, at most 8e-3.
 
     Above the dial's below 100M: it wants a warm-up of a tenth of the run, as short runs do (docs/log.md), where the dial's stands a shorter one.
     """
-    return float(f"{min(MOST_LR, 5e-3 * exp(log(3e-4 / 5e-3) / log(7e9 / 1e6) * log(parameters / 1e6))):.2g}")
+    return float(f"{min(MOST_LR, 4e-3 * exp(log(3e-4 / 4e-3) / log(7e9 / 1e6) * log(parameters / 1e6))):.2g}")
 
 
 def budgets_between(smallest: float, largest: float, number: int) -> list[float]:
