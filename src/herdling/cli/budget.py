@@ -26,14 +26,16 @@ from herdling.plan.budget import MAX_EPOCHS, Budget, Choice, Offer, choose, comp
 from herdling.plan.efficiency import Efficiency
 from herdling.plan.hardware import Gpu
 from herdling.plan.laws import NamedLaw, find_law
-from herdling.plan.layout import search, torchrun_lines
+from herdling.plan.layout import Candidate, search, torchrun_lines
 from herdling.plan.machine import LAW_WORK, Machine
 from herdling.plan.rungs import SEQUENCE_LENGTH, VOCABULARY, other_seconds
 from herdling.plan.split import Job, Stack
 from herdling.plan.step_time import StepShape
+from herdling.train.schedule import parse_ramp
+from herdling.train.size import PAPER_RUNS
 
-TEXT_TOKENS = 2_995_000
-"""Of the starter's text for training, with its tokenizer of 4,096 ids, on CPython 3.11; other versions have a little more or less."""
+TEXT_TOKENS, MORE_TOKENS = 2_995_000, 35_000_000
+"""Of the starter's text for training, and of the packages that herdling needs, by a tokenizer of 4,096 ids on CPython 3.11; others differ a little."""
 TEXT_MARGIN = 0.97
 LARGEST_HERE = 60e6
 """Parameters of the largest size that this machine is asked for; what a budget buys beyond it is a matter for GPUs."""
@@ -43,6 +45,7 @@ NEAR = 6.0
 USUAL_SHARE = 0.5
 """Of the ceiling, to find which sizes come into question at all."""
 PAPER_SIZES = ("llama3.2-1b", "llama3.2-3b", "llama3-8b", "llama2-13b", "llama1-33b", "llama3-70b", "llama3.1-405b")
+MAX_ROWS = 4096
 NUM_SHOWN = 5
 
 
@@ -79,22 +82,27 @@ def _on_this_machine(question: Question) -> dict[str, Any]:
     """Return the answer for this machine: the whole recipe of the assistant has to fit, or for FLOPs its pre-training."""
     machine = this_machine(say=to_stderr)
     budget = seconds_of(question.budget, question.dollars_per_hour)
-    offers, most = offers_here(machine), MAX_EPOCHS * TEXT_TOKENS * TEXT_MARGIN
-    choices = choose(offers, budget, question.law.law, max_tokens=most)
+    offers, text = offers_here(machine), TEXT_TOKENS
+    choices = choose(offers, budget, question.law.law, max_tokens=MAX_EPOCHS * TEXT_MARGIN * text)
+    if choices[0].limited:  # by the standard library's text: the installed packages have more
+        text += MORE_TOKENS
+        choices = choose(offers, budget, question.law.law, max_tokens=MAX_EPOCHS * TEXT_MARGIN * text)
     best = choices[0]
     factor, spread = machine.correction(LAW_WORK)
     stages = {"pretrain": best.seconds, **other_seconds(machine.law, best.offer.config, recipe="assistant", factor=factor)}
-    said = [f"{question.budget} on this machine ({machine_name(machine)}; {machine.source})"]
-    said += [*_why(question, best), f"the text of the starter is read {best.tokens / TEXT_TOKENS:.1f} times"]
+    said = [f"{question.budget} on this machine ({machine_name(machine)}; {machine.source})", *_why(question, best)]
+    packages = ", the installed packages' too, for the standard library's alone is too little" if text > TEXT_TOKENS else ""
+    said.append(f"the text of the starter is read {best.tokens / text:.1f} times{packages}")
     if best.limited:
         spare = budget.amount - sum(stages.values()) if budget.kind == "time" else 0.0
         left = f"; {format_seconds(spare)} of the budget stay" if spare > 0 else ""
-        said.append(
-            f"the text runs out: {format_count(most)} tokens are {MAX_EPOCHS:g} times all of it{left}. More text of your own lets a larger budget count"
-        )
+        said.append(f"the text runs out: {format_count(MAX_EPOCHS * text)} tokens are {MAX_EPOCHS:g} times all of it{left}. With more a larger budget counts")
     if best.offer is max(offers, key=lambda offer: offer.parameters):
         said.append(f"larger sizes than {best.offer.name} were not weighed here; for rented GPUs add --gpu h100 --gpus 8")
-    return _answer(question, choices, stages, spread, said) | {"recipe": small_recipe(best, "\n".join(said)), "machine": machine_name(machine)}
+    return _answer(question, choices, stages, spread, said) | {
+        "recipe": small_recipe(best, "\n".join(said), packages=bool(packages)),
+        "machine": machine_name(machine),
+    }
 
 
 def offers_here(machine: Machine) -> list[Offer]:
@@ -141,15 +149,24 @@ def offers_on(gpu: Gpu, num_gpus: int, about: float) -> list[tuple[Offer, str]]:
     near = [size for size in sizes if abs(log(size[1].num_parameters() / about)) < log(NEAR)]
     found = []
     for name, config, length in near or [min(sizes, key=lambda size: abs(log(size[1].num_parameters() / about)))]:
-        rows = max(num_gpus, 1 << max(0, round(log2(batch_tokens(config.num_parameters(), length) / length))))
-        job = Job(model=config, seq_len=length, global_batch=rows)
-        candidates = search(job, num_gpus, gpu, Stack(loss="chunked")).candidates
+        rows = _rows(name, config, length)
+        candidates: tuple[Candidate, ...] = ()
+        while not candidates and rows <= max(num_gpus, MAX_ROWS):
+            job = Job(model=config, seq_len=length, global_batch=rows)
+            candidates = search(job, num_gpus, gpu, Stack(loss="chunked")).candidates
+            rows *= 2
         if candidates:
             split, step = candidates[0].split, candidates[0].forecast
             words = f"TP {split.tp} x CP {split.cp} x PP {split.pp} x DP {split.dp}, micro-batch {split.micro_batch}, recompute {split.recompute}"
-            offer = Offer(name=name, config=config, seconds_per_token=step.seconds / job.tokens, sequence_length=length, least_rows=max(8, num_gpus))
+            offer = Offer(name=name, config=config, seconds_per_token=step.seconds / job.tokens, sequence_length=length, fixed_batch=job.tokens)
             found.append((offer, words))
     return found
+
+
+def _rows(name: str, config: LlamaConfig, length: int) -> int:
+    """Return the rows of a step: of a size of the papers the largest that its paper trained with, of a small one the dial's; a power of two."""
+    tokens = parse_ramp(PAPER_RUNS[name][1], length, name)[-1][1] if name in PAPER_RUNS else batch_tokens(config.num_parameters(), length)
+    return int(2 ** max(0, round(log2(tokens / length))))
 
 
 def _name(config: LlamaConfig) -> str:

@@ -12,14 +12,22 @@ from herdling.plan.budget import Choice
 _SECTION = re.compile(r"^\[stages\.pretrain\]$.*?(?=^\[)", re.MULTILINE | re.DOTALL)
 
 
-def small_recipe(choice: Choice, why: str) -> str:
-    """Return the assistant's recipe with this choice, comments and all. `why` goes on top, a comment."""
+WITH_PACKAGES = "{ library = 0.22, docstrings = 0.12, topics = 0.01, packages = 0.65 }"
+"""What the dialogs ask about is the standard library, so its text keeps a third."""
+
+
+def small_recipe(choice: Choice, why: str, *, packages: bool = False) -> str:
+    """Return the assistant's recipe with this choice, comments and all. `why` goes on top, a comment; with `packages` their text is read too."""
     text = (files("herdling") / "recipes" / "assistant.toml").read_text(encoding="utf-8")
+    settings = settings_of(choice)
+    if packages:
+        text = text.replace('topics = "starter:topics"\n', 'topics = "starter:topics"\npackages = "starter:packages"\n')
+        settings["sources"] = WITH_PACKAGES
     found = _SECTION.search(text)
     if found is None:
         raise SettingsError("recipes/assistant.toml: has no [stages.pretrain], so no budget can be written into it. Install herdling anew")
     section = found[0]
-    for name, value in settings_of(choice).items():
+    for name, value in settings.items():
         section, count = re.subn(rf"^{name} = [^#\n]*?(?=\s*(#|$))", f"{name} = {value}", section, flags=re.MULTILINE)
         if not count:
             section = section.replace("[stages.pretrain]\n", f"[stages.pretrain]\n{name} = {value}\n")
@@ -45,7 +53,7 @@ def settings_of(choice: Choice) -> dict[str, str]:
     """Return the settings of the stage pretrain, as TOML."""
     return {
         "size": f'"{choice.offer.name}"',
-        "num_tokens": f'"{choice.tokens}"',
+        "num_tokens": f'"{format_count(choice.tokens)}"',  # two digits, so exact
         "batch": f'"{choice.batch}@{choice.offer.sequence_length}"',
         "optimizer": f"{{ lr = {choice.lr:g} }}",
     }

@@ -20,6 +20,8 @@ from herdling.model.dial import batch_tokens, learning_rate
 from herdling.plan.scaling_law import FLOPS_PER_PARAMETER_AND_TOKEN, ParametricLaw
 
 MAX_EPOCHS = 4.0
+LEAST_PER_PARAMETER = 1.0
+"""A model that cannot have so many tokens a parameter, because the text runs out, is not weighed: the laws know no text that runs out. Ours."""
 MIN_STEPS = 200
 """Fewer steps are no training: the learning rate has no room to rise and fall."""
 WANTED_STEPS = 2000
@@ -84,8 +86,8 @@ class Offer:
     other_seconds: float = 0.0
     """What the rest of the recipe takes with a model of this size."""
     sequence_length: int = 256
-    least_rows: int = 8
-    """Of a step: no GPU is left without one."""
+    fixed_batch: int | None = None
+    """Tokens of a step where they are given, as on a cluster, whose split was found for them. Unset: what size and tokens want."""
 
     @property
     def parameters(self) -> int:
@@ -121,7 +123,7 @@ class Choice:
     @property
     def batch(self) -> int:
         """Tokens of a step."""
-        return step_tokens(self.offer.parameters, self.tokens, self.offer.sequence_length, self.offer.least_rows)
+        return self.offer.fixed_batch or step_tokens(self.offer.parameters, self.tokens, self.offer.sequence_length)
 
     @property
     def lr(self) -> float:
@@ -136,22 +138,27 @@ def choose(offers: Sequence[Offer], budget: Budget, law: ParametricLaw, *, max_t
         SettingsError: the budget is too small for any size; says what the least is.
     """
     choices = [_within(offer, budget, law, max_tokens) for offer in offers]
-    found = [choice for choice in choices if choice.tokens >= least_tokens(choice.offer)]
+    found = [choice for choice in choices if choice.tokens >= least_tokens(choice.offer) and not _starves(choice)]
     if not found:
         raise SettingsError(f"--budget: {budget} is too little to train anything here: the least is {_least(offers, budget.kind)}")
     return sorted(found, key=lambda choice: (choice.loss, choice.offer.parameters))
 
 
+def _starves(choice: Choice) -> bool:
+    """Say whether there is too little text for the size."""
+    return choice.limited and choice.tokens_per_parameter < LEAST_PER_PARAMETER
+
+
 def least_tokens(offer: Offer) -> int:
-    """Return the tokens of the shortest run that is worth the name: `MIN_STEPS` smallest steps."""
-    return MIN_STEPS * offer.least_rows * offer.sequence_length
+    """Return the tokens of the shortest run that is worth the name: `MIN_STEPS` steps of eight rows, or of the batch that is given."""
+    return MIN_STEPS * (offer.fixed_batch or 8 * offer.sequence_length)
 
 
-def step_tokens(parameters: int, tokens: float, sequence_length: int, least_rows: int = 8) -> int:
-    """Return the tokens of a step: the dial's, less where the run would have too few steps; a power of two rows, or the least."""
+def step_tokens(parameters: int, tokens: float, sequence_length: int) -> int:
+    """Return the tokens of a step: the dial's, less where the run would have too few steps; at least eight rows, a power of two."""
     rows = min(batch_tokens(parameters, sequence_length), tokens / WANTED_STEPS) / sequence_length
-    power = max(0, int(log2(max(1.0, rows))))
-    return max(least_rows, int(2**power)) * sequence_length
+    power = max(3, int(log2(max(1.0, rows))))
+    return int(2**power) * sequence_length
 
 
 def peak_lr(parameters: int, tokens: float) -> float:
@@ -193,7 +200,7 @@ def seconds_of(budget: Budget, dollars_per_hour: float | None, num_gpus: int = 1
         return budget
     if dollars_per_hour is None:
         raise SettingsError("--budget: money buys time at a price. Add --gpu and --gpus for rented GPUs, or --price for an hour of this machine")
-    if dollars_per_hour <= 0:
+    if not 0 < dollars_per_hour < float("inf"):
         raise SettingsError(f"--price: found {dollars_per_hour:g}; accepted: dollars an hour above 0")
     return Budget(kind="time", amount=budget.amount / (dollars_per_hour * num_gpus) * 3600)
 

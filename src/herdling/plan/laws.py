@@ -39,13 +39,13 @@ LAWS = MappingProxyType(
         "chinchilla": NamedLaw(
             name="chinchilla",
             law=ParametricLaw(E=1.8172, A=477.84, B=2143.9, alpha=0.34731, beta=0.36717),
-            origin="Hoffmann et al., 2022, approach 3, by the optimum of Besiroglu et al., 2024, notebook cell 18 (arXiv 2404.10102)",
+            origin="Hoffmann et al., 2022, refitted",  # the optimum of Besiroglu et al., 2024, notebook cell 18 (arXiv 2404.10102)
             smallest=44e6,
         ),
         "llama3": NamedLaw(
             name="llama3",
             law=ParametricLaw(E=0.60467, A=59.141, B=155.114, alpha=0.31001, beta=0.31364),
-            origin="fitted to the 133 points of Llama 3's figure 2 (their loss is normalised)",
+            origin="fitted to the points of Llama 3's figure 2; their loss is normalised",
             smallest=40e6,
         ),
     }

@@ -52,8 +52,8 @@ def _rung(size: str, num_tokens: str) -> Rung:
     return Rung(size=size, num_tokens=num_tokens, batch=f"{step}@{SEQUENCE_LENGTH}", lr=peak_lr(parameters, tokens))
 
 
-RUNGS = tuple(_rung(*pair) for pair in (("1.3M", "4M"), ("2.2M", "5M"), ("3.4M", "6M"), ("5M", "8M"), ("10M", "11M"), ("16M", "11M"), ("27M", "11M")))
-"""Smallest first."""
+RUNGS = tuple(_rung(*pair) for pair in (("1.3M", "4M"), ("2.2M", "5M"), ("3.4M", "6M"), ("5M", "8M"), ("10M", "11M")))
+"""Smallest first. Beyond the last there would be less than a token a parameter."""
 
 TUNED_TOKENS = MappingProxyType({"assistant": 3.2e6, "quickstart": 3.2e6})
 """Tokens of supervised fine-tuning, padding too: the starter's 24,300 dialogs twice."""
