@@ -7,6 +7,7 @@ import math
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from typer.testing import CliRunner
@@ -14,6 +15,7 @@ from typer.testing import CliRunner
 from herdling.base.errors import SettingsError
 from herdling.cli.fit import app
 from tests.plan.made_ladder import made_ladder, write_ladder
+from tests.plan.made_mixes import made_mixes, write_mixes
 from tests.plan.made_sweep import TRUTH, made_sweep, write_sweep
 
 
@@ -96,3 +98,41 @@ def test_parabolas_stand_where_the_law_does_not(tmp_path: Path) -> None:
     assert found["isoflop"]["tokens_at"]["3.8e25"] == pytest.approx(3e9, rel=0.01)
     assert found["parametric"] is None or found["parametric"]["alpha"] > 0
     assert fitted("isoflop", str(tmp_path / "runs.csv"), "--bootstraps", "20")
+
+
+def test_plans_past_the_optimum_and_within_the_data_are_given_with_their_cost(tmp_path: Path) -> None:
+    file = write_sweep(tmp_path / "runs.csv", made_sweep(noise=1e-3))
+    options = ("--at", "1e22", "--tokens-per-parameter", "500", "--max-tokens", "20B", "--bootstraps", "20")
+    found = json.loads(fitted("isoflop", str(file), *options, "--json"))
+    over, limited = found["over_trained"]["1e22"], found["limited"]["1e22"]
+    assert over["tokens"] / over["parameters"] == pytest.approx(500)
+    assert over["serving_cost"] < 1 < limited["serving_cost"]
+    assert limited["tokens"] == pytest.approx(2e10)
+    assert 0 < over["wasted_compute"] < 1
+    assert "of the compute wasted" in fitted("isoflop", str(file), *options)
+
+
+def test_mixes_are_ranked_with_their_chance(tmp_path: Path) -> None:
+    file = write_mixes(tmp_path / "mixes.csv", made_mixes(noise=2e-3))
+    found = json.loads(fitted("mixes", str(file), "--json", "--at", "1e21", "--tokens-per-parameter", "20"))
+    assert found["best"] == "half code"
+    assert found["at"]["tokens"] / found["at"]["parameters"] == pytest.approx(20)
+    assert json.loads(fitted("mixes", str(file), "--json", "--weight", "code=1"))["best"] == "code"
+    assert "half code is the best" in fitted("mixes", str(file))
+    with pytest.raises(SettingsError, match="expected SOURCE=WEIGHT"):
+        fitted("mixes", str(file), "--weight", "code")
+
+
+def test_every_kind_of_fit_draws_its_picture(tmp_path: Path) -> None:
+    sweep = str(write_sweep(tmp_path / "runs.csv", made_sweep(noise=1e-3)))
+    kinds = {
+        "isoflop": (sweep, "--bootstraps", "20"),
+        "parametric": (sweep, "--bootstraps", "20"),
+        "ladder": (str(write_ladder(tmp_path / "ladder.csv", made_ladder(noise=3e-3))),),
+        "mixes": (str(write_mixes(tmp_path / "mixes.csv", made_mixes(noise=2e-3))),),
+    }
+    for kind, arguments in kinds.items():
+        fitted(kind, *arguments, "--picture", str(tmp_path / "pictures" / f"{kind}.svg"))
+        assert ElementTree.parse(tmp_path / "pictures" / f"{kind}.svg").getroot().tag.endswith("svg")
+    with pytest.raises(SettingsError, match=r"ends in \.svg"):
+        fitted("isoflop", sweep, "--picture", str(tmp_path / "a.png"))

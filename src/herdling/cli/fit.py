@@ -1,38 +1,55 @@
-"""`herdling fit isoflop|parametric|ladder FILE.csv`: what measured runs say of larger ones, with intervals and the score on what was left out.
+"""`herdling fit isoflop|parametric|ladder|mixes FILE.csv`: what measured runs say of larger ones, with intervals and the score on what was left out.
 
-Reads tables only, prints a table or JSON; starts without torch, answers in about a second.
+Reads tables only, prints a table or JSON, draws an SVG; starts without torch, answers in about a second.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast, get_args
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from herdling.base.artifact import write_text_atomic
 from herdling.base.errors import SettingsError
-from herdling.base.units import format_count
+from herdling.base.units import parse_count
+from herdling.cli.fit_table import print_ladder, print_mixes, print_sweep
 
-app = typer.Typer(help="Forecast larger runs from measured ones: isoFLOP sweeps, parametric laws, task ladders.", no_args_is_help=True)
+app = typer.Typer(help="Forecast larger runs from measured ones: isoFLOP sweeps, parametric laws, task ladders, data mixes.", no_args_is_help=True)
 Form = Literal["shared", "per_task", "llama3"]
 DEFAULT_FLOPS = 3.8e25
 """Llama 3 405B's."""
+TIMES_LARGEST = 10.0
+"""How much larger than the largest run the model is that a data mix is chosen for, where nobody says."""
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A .csv or .csv.gz with a line for each run.")]
 At = Annotated[list[str] | None, typer.Option("--at", help="Compute in FLOPs to forecast for, such as 3.8e25; may be given more than once.")]
 Outliers = Annotated[str, typer.Option("--outliers", help="keep, highest:K (leave out the K highest losses) or residual:Z (beyond Z robust deviations).")]
 Bootstraps = Annotated[int, typer.Option("--bootstraps", min=20, help="Resamples for the intervals.")]
-Served = Annotated[float, typer.Option("--served", min=0, help="Tokens that the model will serve: also plan for the least cost of training and serving.")]
+Served = Annotated[str, typer.Option("--served", help="Tokens the model will serve, such as 10T: also plan for the least cost of training and serving.")]
+Ratio = Annotated[float | None, typer.Option("--tokens-per-parameter", help="Also plan for a model trained on this many: past the optimum, cheaper to serve.")]
+Most = Annotated[str | None, typer.Option("--max-tokens", help="All the data there is, such as 15T: also plan for the best within it.")]
+Picture = Annotated[Path | None, typer.Option("--picture", metavar="FILE.svg", help="Draw it, for light and dark screens.")]
 Json = Annotated[bool, typer.Option("--json", help="Write it for a program.")]
 
 
 @app.command("isoflop")
-def isoflop(file: File, at: At = None, outliers: Outliers = "keep", bootstraps: Bootstraps = 300, served: Served = 0.0, as_json: Json = False) -> None:
+def isoflop(
+    file: File,
+    at: At = None,
+    outliers: Outliers = "keep",
+    bootstraps: Bootstraps = 300,
+    served: Served = "0",
+    tokens_per_parameter: Ratio = None,
+    max_tokens: Most = None,
+    picture: Picture = None,
+    as_json: Json = False,
+) -> None:
     """Fit a sweep of several sizes at each of a few budgets: columns compute_budget, training_tokens, validation_loss, perhaps parameters."""
-    _fit_sweep(file, at, as_json=as_json, outliers=outliers, num_bootstraps=bootstraps, served_tokens=served)
+    aims = _aims(served, tokens_per_parameter, max_tokens)
+    _fit_sweep(file, at, picture, as_json=as_json, outliers=outliers, num_bootstraps=bootstraps, **aims)
 
 
 @app.command("parametric")
@@ -41,13 +58,16 @@ def parametric(
     at: At = None,
     outliers: Outliers = "keep",
     bootstraps: Bootstraps = 300,
-    served: Served = 0.0,
+    served: Served = "0",
+    tokens_per_parameter: Ratio = None,
+    max_tokens: Most = None,
     trajectories: Annotated[bool, typer.Option("--trajectories", help="Rows are points along training curves: fit their envelope too.")] = False,
+    picture: Picture = None,
     as_json: Json = False,
 ) -> None:
     """Fit L(N, D) = E + A/N^alpha + B/D^beta to runs of any sizes: two of compute, parameters and tokens, and a loss."""
-    settings = {"outliers": outliers, "num_bootstraps": bootstraps, "served_tokens": served}
-    _fit_sweep(file, at, as_json=as_json, isoflop=False, trajectories=trajectories, **settings)
+    aims = _aims(served, tokens_per_parameter, max_tokens)
+    _fit_sweep(file, at, picture, as_json=as_json, isoflop=False, trajectories=trajectories, outliers=outliers, num_bootstraps=bootstraps, **aims)
 
 
 @app.command("ladder")
@@ -57,6 +77,7 @@ def ladder(
     largest: Annotated[float | None, typer.Option("--largest", help="Fit runs up to this many parameters; else those up to the largest of role fit.")] = None,
     tasks: Annotated[list[str] | None, typer.Option("--task", help="A task to forecast; may be given more than once. All, if none is given.")] = None,
     form: Annotated[str, typer.Option("--form", help="shared, per_task or llama3: the law of bits per byte.")] = "shared",
+    picture: Picture = None,
     as_json: Json = False,
 ) -> None:
     """Forecast tasks: columns run, N, D, task, bpb, acc. Larger runs in the file are forecast and scored."""
@@ -70,21 +91,86 @@ def ladder(
         runs = with_curves(runs, read_ladder(curves))
     fitted, larger = split_ladder(runs, largest)
     found = forecast_ladder(fitted, larger, form=cast(Form, form))
-    if as_json:
-        print(json.dumps(found))
-    else:
-        _print_ladder(found)
+    if picture is not None:
+        from herdling.plan.downstream import fit_ladder
+        from herdling.report.ladder_picture import ladder_picture
+
+        _draw(picture, ladder_picture(fit_ladder(fitted, form=cast(Form, form)), fitted, larger))
+    _give(found, print_ladder, as_json=as_json)
 
 
-def _fit_sweep(file: Path, at: list[str] | None, *, as_json: bool, **settings: Any) -> None:
+@app.command("mixes")
+def mixes(
+    file: File,
+    at: Annotated[str | None, typer.Option("--at", help="Compute in FLOPs of the large model; else ten times the largest run.")] = None,
+    tokens_per_parameter: Annotated[float | None, typer.Option("--tokens-per-parameter", help="Of the large model; else as the largest runs have.")] = None,
+    weights: Annotated[
+        list[str] | None, typer.Option("--weight", metavar="SOURCE=W", help="What a held-out source counts; all alike, if none is given.")
+    ] = None,
+    picture: Picture = None,
+    as_json: Json = False,
+) -> None:
+    """Choose a data mix by its predicted loss: columns mix, two of C, N and D, and loss_SOURCE for each held-out source (or one loss)."""
+    from herdling.plan.data_mix import describe_mixes, fit_mixes, forecast_mixes, usual_ratio
+    from herdling.plan.measurements import read_mixes
+
+    rows = read_mixes(file)
+    ratio = usual_ratio(rows) if tokens_per_parameter is None else tokens_per_parameter
+    if not 0 < ratio < float("inf"):
+        raise SettingsError(f"--tokens-per-parameter {ratio:g}: expected a number above 0, such as 20")
+    flops = TIMES_LARGEST * float(rows.flops.max()) if at is None else _flops(at)
+    importance = dict(_weight(text) for text in weights or [])
+    fit = fit_mixes(rows)
+    found = forecast_mixes(fit, flops, ratio, importance=importance)
+    if picture is not None:
+        from herdling.report.fit_picture import mixes_picture
+
+        _draw(picture, mixes_picture(fit, found, flops, ratio))
+    _give(describe_mixes(fit, found, flops, ratio, importance), print_mixes, as_json=as_json)
+
+
+def _weight(text: str) -> tuple[str, float]:
+    source, _, weight = text.partition("=")
+    try:
+        return source.strip(), float(weight)
+    except ValueError:
+        raise SettingsError(f"--weight {text}: expected SOURCE=WEIGHT, such as code=2") from None
+
+
+def _aims(served: str, tokens_per_parameter: float | None, max_tokens: str | None) -> dict[str, float | None]:
+    """Return what plans beside the compute-optimal one are for."""
+    if tokens_per_parameter is not None and not 0 < tokens_per_parameter < float("inf"):
+        raise SettingsError(f"--tokens-per-parameter {tokens_per_parameter:g}: expected a number above 0, such as 200")
+    most = None if max_tokens is None else float(parse_count(max_tokens, where="--max-tokens"))
+    return {"served_tokens": float(parse_count(served, where="--served")), "tokens_per_parameter": tokens_per_parameter, "max_tokens": most}
+
+
+def _fit_sweep(file: Path, at: list[str] | None, picture: Path | None, *, as_json: bool, **settings: Any) -> None:
     from herdling.plan.measurements import read_losses
-    from herdling.plan.sweep import forecast_sweep
+    from herdling.plan.sweep import fits_of, forecast_sweep
 
-    found = forecast_sweep(read_losses(file), [_flops(text) for text in at] if at else [DEFAULT_FLOPS], **settings)
+    rows, flops = read_losses(file), [_flops(text) for text in at] if at else [DEFAULT_FLOPS]
+    found = forecast_sweep(rows, flops, **settings)
+    if picture is not None:
+        from herdling.report.fit_picture import sweep_picture
+
+        line, fit = fits_of(rows, outliers=settings["outliers"], isoflop=settings.get("isoflop", True))
+        _draw(picture, sweep_picture(rows, line, fit, flops))
+    _give(found, print_sweep, as_json=as_json)
+
+
+def _give(found: dict[str, Any], show: Callable[[dict[str, Any]], None], *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(found))
     else:
-        _print_sweep(found)
+        show(found)
+
+
+def _draw(path: Path, drawn: str) -> None:
+    if path.suffix != ".svg":
+        raise SettingsError(f"--picture {path}: expected a name that ends in .svg")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text_atomic(path, drawn)
 
 
 def _flops(text: str) -> float:
@@ -95,73 +181,3 @@ def _flops(text: str) -> float:
     if not 0 < value < float("inf"):
         raise SettingsError(f"--at {text}: expected FLOPs above 0, such as 3.8e25")
     return value
-
-
-def _print_sweep(found: dict[str, Any]) -> None:
-    console = Console(highlight=False, soft_wrap=True)
-    for name, exponent in (("isoflop", "alpha"), ("envelope", "alpha"), ("parametric", "parameter_exponent")):
-        if found[name]:
-            console.print(_optima(name, exponent, found[name]))
-    if found["parametric"]:
-        _print_law(console, found)
-    else:
-        console.print(f"no parametric law: {found['not_fitted']}")
-    for budget, gap in found["disagreement"].items():
-        console.print(
-            f"disagreement at {budget}: the parabolas ask for {gap['tokens_ratio']:.2f} times the tokens of the parametric law; "
-            f"if that is right, they waste {gap['wasted_compute']:.1%} of the compute"
-        )
-    for budget, plan in found["serving"].items():
-        console.print(
-            f"with {format_count(plan['served_tokens'])} tokens served, the loss of {budget} is cheapest with {format_count(plan['parameters'])} parameters on "
-            f"{format_count(plan['tokens'])} tokens: {plan['saved_compute']:.1%} of training and serving saved"
-        )
-    held = found["held_out"]
-    console.print(
-        f"the largest budget left out: {held['num_rows']} losses predicted with a mean error of {held['mean_relative_error']:.2%}"
-        if "num_rows" in held
-        else f"not scored on a left-out budget: {held['not_scored']}"
-    )
-
-
-def _print_law(console: Console, found: dict[str, Any]) -> None:
-    law, dropped = found["parametric"], found["outliers"]["dropped_lines"]
-    terms = f"{law['E']:.4f} + {law['A']:.4g}/N^{law['alpha']:.4f} + {law['B']:.4g}/D^{law['beta']:.4f}"
-    console.print(f"L(N, D) = {terms}, N is {found['convention']['N']}, C = 6ND")
-    left_out = f", left out: lines {', '.join(map(str, dropped))}" if dropped else ""
-    console.print(f"{law['num_points']} points, mean error {law['mean_relative_error']:.2%}; outliers: {found['outliers']['policy']}{left_out}")
-
-
-def _optima(name: str, exponent: str, fit: dict[str, Any]) -> Table:
-    words = {"isoflop": "Parabola per budget", "envelope": "Envelope of training curves", "parametric": "Parametric law"}
-    title = f"{words[name]}: " + (f"tokens = {fit['A']:.4g} C^{fit['alpha']:.4f}" if "budgets" in fit else f"parameters ~ C^{fit[exponent]:.4f}")
-    table = Table(title=title, title_justify="left")
-    for column in ("FLOPs", "tokens", "90 %", "parameters", "tokens per parameter"):
-        table.add_column(column, justify="right")
-    intervals = fit.get("intervals") or {}
-    tokens_at = (intervals if "tokens_at" in intervals else intervals.get("bootstrap") or intervals.get("jackknife") or {}).get("tokens_at", {})
-    for budget, tokens in fit["tokens_at"].items():
-        size = fit["parameters_at"][budget]
-        ends = tokens_at.get(budget)
-        shown = f"{format_count(ends[0])} to {format_count(ends[1])}" if ends else "not known"
-        table.add_row(budget, format_count(tokens), shown, format_count(size), f"{tokens / size:.3g}")
-    return table
-
-
-def _print_ladder(found: dict[str, Any]) -> None:
-    console = Console(highlight=False, soft_wrap=True)
-    shared = found["exponents"]
-    exponents = "" if shared is None else f", exponents of all tasks: sizes {shared['alpha']:.3f}, data {shared['beta']:.3f}"
-    console.print(f"{len(found['fitted'])} runs fitted, form {found['form']}{exponents}")
-    for name, run in found["runs"].items():
-        title = f"{name}: {format_count(run['parameters'])} parameters, {format_count(run['tokens'])} tokens"
-        table = Table(title=title, title_justify="left")
-        for column in ("task", "bits", "accuracy", "90 %", "measured", "error"):
-            table.add_column(column, justify="left" if column == "task" else "right")
-        for task, row in run["tasks"].items():
-            ends = "not known" if row["interval"] is None else f"{row['interval'][0]:.3f} to {row['interval'][1]:.3f}"
-            error = "" if row["relative_error"] is None else f"{row['relative_error']:+.1%}"
-            table.add_row(task, f"{row['bits']:.3f}", f"{row['accuracy']:.3f}", ends, f"{row['measured_accuracy']:.3f}", error)
-        console.print(table)
-        if run["mean_relative_error"] is not None:
-            console.print(f"mean error {run['mean_relative_error']:.1%}" + ("" if run["coverage"] is None else f"; in the interval: {run['coverage']:.0%}"))

@@ -1,7 +1,8 @@
 """Read measured runs from a .csv (or .csv.gz): each row checked, each refusal with its file and line.
 
 Losses of an isoFLOP sweep have the columns `compute_budget`, `training_tokens`, `validation_loss` and perhaps `parameters`. Two of compute, parameters and
-tokens are enough: the third is C = 6ND, and where all three stand they must agree within a factor of two. Other columns are left alone. No torch.
+tokens are enough: the third is C = 6ND, and where all three stand they must agree within a factor of two. Runs on several data mixes have a column `mix` and a
+loss for each held-out source: `loss_code`, `loss_web` and so on, or one `loss`. Other columns are left alone. No torch.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ COMPUTE = ("compute_budget", "C", "flops", "Training FLOP")
 PARAMETERS = ("parameters", "N", "params", "Model Size")
 TOKENS = ("training_tokens", "D", "tokens")
 LOSS = ("validation_loss", "loss", "final_loss")
+MIX = ("mix", "data_mix", "mixture")
+SOURCE_PREFIX = "loss_"
 LARGEST_RATIO = 2.0
 
 
@@ -52,6 +55,18 @@ class LossRows:
             lines=tuple(self.lines[int(row)] for row in rows),
             convention=self.convention,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MixRows:
+    """Runs on several data mixes: FLOPs C, parameters N, tokens D, each [n], the mix of each, and its loss on every held-out source, [n]."""
+
+    name: str
+    flops: Array
+    parameters: Array
+    tokens: Array
+    mixes: tuple[str, ...]
+    losses: dict[str, Array]
 
 
 @contextmanager
@@ -111,17 +126,41 @@ def read_losses(path: Path) -> LossRows:
         DataError: a missing column, a cell that is no positive number, or compute that is not near 6ND.
     """
     columns, rows = read_table(path)
-    loss_column = column_of(path, columns, LOSS)
+    loss_column = str(column_of(path, columns, LOSS))
+    (flops, parameters, tokens), convention = _scales(path, columns, rows)
+    loss = np.array([positive_number(path, line, loss_column, row[loss_column]) for line, row in rows])
+    lines = tuple(line for line, _ in rows)
+    return LossRows(name=str(path), flops=flops, parameters=parameters, tokens=tokens, loss=loss, lines=lines, convention=convention)
+
+
+def read_mixes(path: Path) -> MixRows:
+    """Read the losses of runs on several data mixes.
+
+    Raises:
+        DataError: a missing column, a row without a mix, a cell that is no positive number, or compute that is not near 6ND.
+    """
+    columns, rows = read_table(path)
+    mix_column = str(column_of(path, columns, MIX))
+    named = {name.removeprefix(SOURCE_PREFIX): name for name in columns if name.startswith(SOURCE_PREFIX) and name != SOURCE_PREFIX}
+    named = named or {"all": str(column_of(path, columns, LOSS))}
+    (flops, parameters, tokens), _ = _scales(path, columns, rows)
+    for line, row in rows:
+        if not row[mix_column].strip():
+            raise DataError(f"{path}, line {line}: {mix_column} is empty, expected the name of the data mix that the run was trained on")
+    losses = {source: np.array([positive_number(path, line, column, row[column]) for line, row in rows]) for source, column in named.items()}
+    mixes = tuple(row[mix_column].strip() for _, row in rows)
+    return MixRows(name=str(path), flops=flops, parameters=parameters, tokens=tokens, mixes=mixes, losses=losses)
+
+
+def _scales(path: Path, columns: Sequence[str], rows: Sequence[tuple[int, dict[str, str]]]) -> tuple[Array, str]:
+    """Return compute, parameters and tokens of the rows, [3, n], and what N counts."""
     named = [column_of(path, columns, accepted, needed=False) for accepted in (COMPUTE, PARAMETERS, TOKENS)]
     if sum(name is not None for name in named) < 2:
         raise DataError(f"{path}: needs two of the columns {COMPUTE[0]}, {PARAMETERS[0]} and {TOKENS[0]}; the file has {', '.join(columns)}")
     values = []
     for line, row in rows:
-        cells = [None if name is None else positive_number(path, line, name, row[name]) for name in named]
-        values.append((*_complete(path, line, *cells), positive_number(path, line, str(loss_column), row[str(loss_column)])))
-    flops, parameters, tokens, loss = np.array(values, dtype=np.float64).T
-    lines = tuple(line for line, _ in rows)
-    return LossRows(name=str(path), flops=flops, parameters=parameters, tokens=tokens, loss=loss, lines=lines, convention=named[1] or "C/6D")
+        values.append(_complete(path, line, *(None if name is None else positive_number(path, line, name, row[name]) for name in named)))
+    return np.array(values, dtype=np.float64).T, named[1] or "C/6D"
 
 
 def _complete(path: Path, line: int, flops: float | None, parameters: float | None, tokens: float | None) -> tuple[float, float, float]:

@@ -17,6 +17,7 @@ from herdling.plan.scaling_law import Array
 EXPONENTS_DIFFER = 0.3
 """Prior deviation of log(alpha / beta). Tried on the OLMo ladder up to 3B: 0.1 to 1, docs/decisions/0076."""
 _MIDDLE, _REACH = 0.4, 0.35
+_REFIT_REACH, _REFIT_ROUNDS, _REFIT_NARROWING = 0.3, 7, 0.6
 _ROUNDS, _WIDE_ROUNDS, _NARROWING, _REWEIGHTED = 22, 2, 0.74, 4
 
 
@@ -53,6 +54,38 @@ def fit_shared(parameters: Array, tokens: Array, values: Array, weights: Array, 
             least, middle, robust, constants = value[best], tried[best], reweighted[best], solved[best]
         reach *= _NARROWING
     return SharedLaw(alpha=float(middle[0]), beta=float(middle[1]), constants=constants, centre=centre)
+
+
+def refit_shared(law: SharedLaw, parameters: Array, tokens: Array, values: Array, weights: Array, *, noise: float) -> tuple[Array, Array, Array]:
+    """Refit a law to made values [M, T, R] that scatter around it; returns alpha [M], beta [M] and constants [M, T, 3].
+
+    Least squares, each world's exponents searched around its own best so far: without outliers there is nothing to reweight, and all worlds are one batch.
+    """
+    size, data = np.log(parameters) - law.centre[0], np.log(tokens) - law.centre[1]
+    weights = weights / weights.mean()
+    middle = np.tile(np.log([law.alpha, law.beta]), (len(values), 1))
+    least, constants, reach = np.full(len(values), np.inf), np.zeros((*values.shape[:2], 3)), _REFIT_REACH
+    for _ in range(_REFIT_ROUNDS):
+        around = middle.copy()
+        for step in product((-1, 0, 1), repeat=2):
+            log_exponents = np.clip(around + reach * np.array(step), np.log(0.01), np.log(2.0))
+            alpha, beta = np.exp(log_exponents).T
+            basis = np.stack([np.ones((len(values), len(size))), np.exp(-alpha[:, None] * size), np.exp(-beta[:, None] * data)], axis=-1)
+            solved, error = _least_squares(basis, values, weights)
+            error += (noise * (log_exponents[:, 0] - log_exponents[:, 1]) / EXPONENTS_DIFFER) ** 2
+            better = error < least
+            least[better], middle[better], constants[better] = error[better], log_exponents[better], solved[better]
+        reach *= _REFIT_NARROWING
+    return np.exp(middle[:, 0]), np.exp(middle[:, 1]), constants
+
+
+def _least_squares(basis: Array, values: Array, weights: Array) -> tuple[Array, Array]:
+    """Return constants [M, T, 3], none below 0, and squared relative errors [M] but for a constant, for bases [M, R, 3] and values [M, T, R]."""
+    relative = basis[:, None] / values[..., None]
+    weighted = relative * weights[..., None]
+    normal, right = weighted.swapaxes(2, 3) @ relative, weighted.sum(axis=2)
+    solved = _nonnegative(normal + 1e-10 * np.eye(3), right)
+    return solved, ((solved[..., None, :] @ (normal @ solved[..., None]))[..., 0, 0] - 2 * (solved * right).sum(axis=-1)).sum(axis=1)
 
 
 def _solve(basis: Array, values: Array, weights: Array, robust: Array, noise: float) -> tuple[Array, Array, Array]:

@@ -14,7 +14,7 @@ from herdling.plan.isoflop import TokenLaw, fit_envelope, fit_isoflop
 from herdling.plan.measurements import LossRows
 from herdling.plan.parametric import ParametricFit, fit_parametric
 from herdling.plan.resampling import LEVEL, Interval, flops_name, line_intervals, loss_key, parametric_intervals, tokens_key
-from herdling.plan.scaling_law import FLOPS_PER_PARAMETER_AND_TOKEN, SERVING_FLOPS_PER_PARAMETER
+from herdling.plan.scaling_law import FLOPS_PER_PARAMETER_AND_TOKEN, SERVING_FLOPS_PER_PARAMETER, Allocation, ParametricLaw
 
 FORECASTS = {"tokens_at": tokens_key, "loss_at": loss_key}
 TOP_SHARE = 0.9
@@ -29,12 +29,15 @@ def forecast_sweep(
     isoflop: bool = True,
     trajectories: bool = False,
     served_tokens: float = 0.0,
+    tokens_per_parameter: float | None = None,
+    max_tokens: float | None = None,
     num_bootstraps: int = 300,
 ) -> dict[str, Any]:
     """Fit a sweep by every method that it allows and return what `herdling fit` prints: `isoflop`, `parametric`, `envelope`, `disagreement`, `held_out`.
 
-    `isoflop` wants runs in budgets; `trajectories` says that rows are points along training curves. With `served_tokens` there is `serving` too: the
-    cheapest way to the loss of each budget when these tokens are paid for as well. A sweep whose parabolas stand but whose law does not has `not_fitted`, why.
+    `isoflop` wants runs in budgets; `trajectories` says that rows are points along training curves. Plans beside the compute-optimal one, for each budget:
+    `serving`, the cheapest way to its loss when `served_tokens` are paid for as well; `over_trained`, a model with `tokens_per_parameter`; `limited`, the best
+    with at most `max_tokens`. A sweep whose parabolas stand but whose law does not has `not_fitted`, why.
     """
     line = fit_isoflop(rows) if isoflop else None
     envelope = fit_envelope(rows) if trajectories else None
@@ -44,6 +47,8 @@ def forecast_sweep(
         "envelope": None if envelope is None else _line(envelope, flops, intervals=False),
         "disagreement": {},
         "serving": {},
+        "over_trained": {},
+        "limited": {},
         "held_out": _held_out(rows, outliers, in_budgets=isoflop),
         "convention": {"N": rows.convention, "C": "6ND"},
         "outliers": {"policy": outliers, "dropped_lines": []},
@@ -59,8 +64,21 @@ def forecast_sweep(
     if line is not None:
         found["disagreement"] = {flops_name(budget): _disagreement(line, fit, budget) for budget in flops}
     if served_tokens:
-        found["serving"] = {flops_name(budget): _serving(fit, budget, served_tokens) for budget in flops}
+        found["serving"] = {flops_name(budget): _serving(fit.law, budget, served_tokens) for budget in flops}
+    if tokens_per_parameter is not None:
+        found["over_trained"] = {flops_name(budget): _beside(fit.law, fit.law.over_train(budget, tokens_per_parameter)) for budget in flops}
+    if max_tokens is not None:
+        found["limited"] = {flops_name(budget): _beside(fit.law, fit.law.allocate(budget, max_tokens=max_tokens)) for budget in flops}
     return found
+
+
+def fits_of(rows: LossRows, *, outliers: str = "keep", isoflop: bool = True) -> tuple[TokenLaw | None, ParametricFit | None]:
+    """Return the fitted line and law that `forecast_sweep` speaks of, each where there is one."""
+    line = fit_isoflop(rows) if isoflop else None
+    try:
+        return line, fit_parametric(rows, outliers=outliers)
+    except DataError:
+        return line, None
 
 
 def _line(law: TokenLaw, flops: Sequence[float], *, intervals: bool = True) -> dict[str, Any]:
@@ -102,12 +120,19 @@ def _disagreement(line: TokenLaw, fit: ParametricFit, flops: float) -> dict[str,
     return {"tokens_ratio": tokens / fit.law.allocate(flops).tokens, "wasted_compute": wasted}
 
 
-def _serving(fit: ParametricFit, flops: float, served_tokens: float) -> dict[str, float]:
-    optimal = fit.law.allocate(flops)
-    plan = fit.law.allocate_with_serving(optimal.loss, served_tokens)
+def _serving(law: ParametricLaw, flops: float, served_tokens: float) -> dict[str, float]:
+    optimal = law.allocate(flops)
+    plan = law.allocate_with_serving(optimal.loss, served_tokens)
     before = optimal.training_flops + SERVING_FLOPS_PER_PARAMETER * optimal.parameters * served_tokens
     saved = 1 - (plan.training_flops + plan.serving_flops) / before
     return {**asdict(plan), "served_tokens": served_tokens, "saved_compute": saved}
+
+
+def _beside(law: ParametricLaw, plan: Allocation) -> dict[str, float]:
+    """Return a plan with what it costs: the share of the compute with which the optimal model would reach the same loss cheaper."""
+    optimal = law.allocate(plan.training_flops)
+    wasted = 1 - law.equivalent_flops(plan.loss) / plan.training_flops
+    return {**asdict(plan), "optimal_loss": optimal.loss, "serving_cost": plan.parameters / optimal.parameters, "wasted_compute": max(0.0, wasted)}
 
 
 def _held_out(rows: LossRows, outliers: str, *, in_budgets: bool) -> dict[str, Any]:

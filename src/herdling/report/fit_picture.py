@@ -1,4 +1,4 @@
-"""What `herdling fit` draws: the isoFLOP curves with their optima, optimal tokens over compute, loss over compute, and the two stages of a ladder of tasks.
+"""What `herdling fit` draws of sweeps and data mixes: isoFLOP curves with their optima, optimal tokens over compute, loss over compute.
 
 Each panel takes fitted values of `plan/` and draws what these say; nothing is fitted here.
 """
@@ -9,10 +9,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from herdling.plan.data_mix import MixFit, MixForecast
 from herdling.plan.isoflop import TokenLaw, budgets, parabola
 from herdling.plan.measurements import LossRows
 from herdling.plan.parametric import ParametricFit
 from herdling.plan.resampling import flops_name, line_intervals, loss_key, parametric_intervals, tokens_key
+from herdling.plan.scaling_law import FLOPS_PER_PARAMETER_AND_TOKEN
 from herdling.report.panels import Marks, Panel, geometric, picture
 
 NUM_STEPS = 40
@@ -74,3 +76,26 @@ def loss_panel(rows: LossRows, fit: ParametricFit, flops: Sequence[float], *, me
     ]
     marks += [Marks(dots=[spot], colour=3 + number, label=name) for number, (name, spot) in enumerate((measured or {}).items())]
     return Panel(title="Loss over compute", x_unit="training FLOPs", y_unit="loss", marks=marks, log_x=True)
+
+
+def mixes_picture(fit: MixFit, found: Sequence[MixForecast], flops: float, tokens_per_parameter: float) -> str:
+    """Draw for each held-out source the losses of every mix over compute, its law at this ratio of tokens to parameters, and the forecast with its interval."""
+    panels = [_mix_panel(fit, found, source, flops, tokens_per_parameter, is_first=source == next(iter(fit.laws))) for source in fit.laws]
+    return picture([[panel] for panel in panels], f"Data mixes of {fit.rows.name}")
+
+
+def _mix_panel(fit: MixFit, found: Sequence[MixForecast], source: str, flops: float, tokens_per_parameter: float, *, is_first: bool) -> Panel:
+    rows = fit.rows
+    across = geometric(float(rows.flops.min()), max(flops, float(rows.flops.max())), NUM_STEPS)
+    sizes = np.sqrt(np.array(across) / FLOPS_PER_PARAMETER_AND_TOKEN / tokens_per_parameter)
+    losses = np.array([fit.loss(source, size, tokens_per_parameter * size) for size in sizes])
+    marks = []
+    for colour, forecast in enumerate(found):
+        dots = [(float(rows.flops[row]), float(rows.losses[source][row])) for row, mix in enumerate(rows.mixes) if mix == forecast.mix]
+        curve = [(x, float(y)) for x, y in zip(across, losses[:, fit.mixes.index(forecast.mix)], strict=True)]
+        ends = forecast.intervals[source]
+        marks.append(Marks(curve=curve, dots=dots, colour=colour, label=forecast.mix))
+        marks.append(Marks(dots=[(flops, forecast.losses[source])], whiskers=[(flops, ends.low, ends.high)], colour=colour, hollow=True))
+    title = "Loss over compute" if len(fit.laws) == 1 else f"Loss of {source}"
+    x_unit = f"training FLOPs; lines: {tokens_per_parameter:.3g} tokens per parameter"
+    return Panel(title=title, x_unit=x_unit if is_first else "training FLOPs", y_unit="loss", marks=marks, log_x=True)

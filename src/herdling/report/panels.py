@@ -18,6 +18,8 @@ from herdling.report.standalone import standalone
 Point = tuple[float, float]
 Place = Callable[[float, float], Point]
 HEAD, FOOT, GAP, EDGE = 40.0, 34.0, 14.0, 16.0
+PAGE = "display:block;margin:auto;max-width:46rem;height:auto"
+"""A tall picture is scrolled at its width rather than shrunk to the height of a window."""
 LARGEST_COUNT = 1e15
 """Above it a tick is written as 1e18, below as 10B."""
 
@@ -55,7 +57,7 @@ class Panel:
 
 def picture(rows: Sequence[Sequence[Panel]], title: str, *, height: float = 260.0) -> str:
     """Return one SVG with a row of panels under the other, each `height` units high; the width is 400 units."""
-    svg = ET.Element("svg", {"viewBox": f"0 0 {WIDTH:g} {height * len(rows):g}", "role": "img", "aria-label": title})
+    svg = ET.Element("svg", {"viewBox": f"0 0 {WIDTH:g} {height * len(rows):g}", "role": "img", "aria-label": title, "style": PAGE})
     ET.SubElement(svg, "title").text = title
     for down, panels in enumerate(rows):
         width = (WIDTH - GAP * (len(panels) - 1)) / len(panels)
