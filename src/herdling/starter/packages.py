@@ -53,7 +53,7 @@ def package_texts(ledger: Ledger, folder: Path) -> Iterator[tuple[str, str]]:
     Raises:
         DataError: none of the packages is there as files.
     """
-    modules = sorted(_modules(), key=lambda module: sha256(module.name.encode()).digest())
+    modules = _modules()
     if not modules:
         raise DataError("starter:packages: the packages that herdling needs are not installed as files; name texts of your own in the recipe")
     for module in modules:
@@ -64,9 +64,10 @@ def package_texts(ledger: Ledger, folder: Path) -> Iterator[tuple[str, str]]:
             ledger.drop("not readable as Python", str(error))
 
 
-def _modules() -> Iterator[Module]:
-    for package in needed_packages():
-        for file in package.files or ():
-            path = Path(str(package.locate_file(file)))
-            if file.suffix == ".py" and ".." not in file.parts and path.is_file() and path.stat().st_size <= LARGEST_FILE:
-                yield Module(module_name(Path(*file.parts)), path)
+@cache
+def _modules() -> tuple[Module, ...]:
+    """Return the source files, by the digest of their names."""
+    files = ((package, file) for package in needed_packages() for file in package.files or () if file.suffix == ".py" and ".." not in file.parts)
+    found = [Module(module_name(Path(*file.parts)), Path(str(package.locate_file(file)))) for package, file in files]
+    fitting = (module for module in found if module.path.is_file() and module.path.stat().st_size <= LARGEST_FILE)
+    return tuple(sorted(fitting, key=lambda module: sha256(module.name.encode()).digest()))
