@@ -82,11 +82,10 @@ def _on_this_machine(question: Question) -> dict[str, Any]:
     """Return the answer for this machine: the whole recipe of the assistant has to fit, or for FLOPs its pre-training."""
     machine = this_machine(say=to_stderr)
     budget = seconds_of(question.budget, question.dollars_per_hour)
-    offers, text = offers_here(machine), TEXT_TOKENS
-    choices = choose(offers, budget, question.law.law, max_tokens=MAX_EPOCHS * TEXT_MARGIN * text)
-    if choices[0].limited:  # by the standard library's text: the installed packages have more
-        text += MORE_TOKENS
-        choices = choose(offers, budget, question.law.law, max_tokens=MAX_EPOCHS * TEXT_MARGIN * text)
+    offers = offers_here(machine)
+    # The standard library's text alone, or the installed packages' too: whichever is expected to end lower; the first where it makes no difference.
+    weighed = {text: choose(offers, budget, question.law.law, max_tokens=MAX_EPOCHS * TEXT_MARGIN * text) for text in (TEXT_TOKENS, TEXT_TOKENS + MORE_TOKENS)}
+    text, choices = min(weighed.items(), key=lambda pair: pair[1][0].loss)
     best = choices[0]
     factor, spread = machine.correction(LAW_WORK)
     stages = {"pretrain": best.seconds, **other_seconds(machine.law, best.offer.config, recipe="assistant", factor=factor)}

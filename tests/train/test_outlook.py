@@ -1,0 +1,181 @@
+"""Forecast against measured: said before and after, part of the summary, remembered, and without a trace in the result."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from herdling.base.artifact import file_digests
+from herdling.base.decode import decode
+from herdling.base.progress import SilentProgress
+from herdling.model.config import LlamaConfig
+from herdling.plan.machine import read_machine, this_identity, update_machine
+from herdling.plan.step_time import KINDS, StepLaw, StepShape, work_of_step
+from herdling.stages.pretrain import Pretrain
+from herdling.train.outlook import Outlook
+from tests.plan.made_machine import made_machine
+from tests.stages.toy_training import LOOP, MODEL, PRETRAIN, make_inputs, run_stage, stage_run
+
+
+class Notes(SilentProgress):
+    """Keeps what was said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.said.append(text)
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> Path:
+    torch.set_num_threads(1)
+    return make_inputs(tmp_path / "inputs")
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "machine.json"
+    monkeypatch.setenv("HERDLING_MACHINE", str(path))
+    return path
+
+
+def know(place: Path, **changes: Any) -> None:
+    machine = made_machine(identity=this_identity(), dtype="float32", **changes)
+    update_machine(place, machine.identity, lambda before: machine)
+
+
+def pretrain(inputs: Path, folder: Path) -> tuple[dict[str, Any], list[str]]:
+    notes = Notes()
+    run = stage_run("pretrain", inputs, folder, progress=notes)
+    loop = {**LOOP, "checkpoint": {"every_seconds": 1e9}}
+    decode(Pretrain, {**PRETRAIN, "loop": loop, "num_tokens": "4K"}, "stages.pretrain").run(run)
+    return run.summary, notes.said
+
+
+def test_a_run_says_what_it_expects_and_what_became_of_it(tmp_path: Path, inputs: Path, place: Path) -> None:
+    know(place, law=StepLaw(spread=0.1))
+    summary, said = pretrain(inputs, tmp_path / "model")
+    config = decode(LlamaConfig, MODEL, "model")
+    seconds = 7 * StepLaw().seconds(StepShape(model=config, tokens=512, sequence_length=64, micro_batch_tokens=256, supervised=1.0))
+    assert summary["speed"]["forecast"]["seconds"] == pytest.approx(seconds, rel=0.05)  # a few positions at the ends of texts are not supervised
+    assert summary["speed"]["forecast"]["low"] < summary["speed"]["forecast"]["seconds"] < summary["speed"]["forecast"]["high"]
+    assert summary["speed"]["forecast"]["measured_seconds"] == summary["speed"]["step_seconds"] > 0
+    assert "measured" in summary["forecast"]
+    assert "%)" in summary["forecast"]
+    assert said[0].startswith("forecast ")
+    assert "for 7 steps, by what was measured here on 2026-11-29" in said[0]
+    assert said[-1].startswith(f"forecast {summary['forecast']}")
+    assert "of validation and checkpoints besides" in said[-1]
+
+
+def test_the_result_is_the_same_bits_with_a_record_without_one_and_with_one_of_other_ground(
+    tmp_path: Path, inputs: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretrain(inputs, tmp_path / "nothing known")
+    know(place)
+    pretrain(inputs, tmp_path / "known")
+    update_machine(place, this_identity(), lambda before: made_machine(identity=this_identity(), dtype="bfloat16"))
+    pretrain(inputs, tmp_path / "other type")
+    monkeypatch.setenv("HERDLING_MACHINE", "off")
+    pretrain(inputs, tmp_path / "off")
+    made = [file_digests(tmp_path / name) for name in ("nothing known", "known", "other type", "off")]
+    assert made[0] == made[1] == made[2] == made[3]
+
+
+def test_a_record_of_other_ground_is_said_and_the_run_is_only_glanced_at(tmp_path: Path, inputs: Path, place: Path) -> None:
+    other = made_machine()
+    update_machine(place, other.identity, lambda before: other)
+    _, said = pretrain(inputs, tmp_path / "model")
+    assert "measured on other ground, so not used" in said[0]
+    assert "by a glance at this machine" in said[1]
+
+
+def outlook(place: Path | None, **changes: Any) -> Outlook:
+    kinds = np.zeros(len(KINDS))
+    kinds[0] = 1.0
+    machine = made_machine(identity=this_identity(), law=StepLaw(step=0.5))
+    parts: dict[str, Any] = {"work": "next token", "kinds": kinds, "by_law": 0.5, "step_seconds": 0.5, "spread": 0.1, "basis": "made", "num_steps": 100}
+    return Outlook(**{**parts, "machine": machine, "place": place, **changes})
+
+
+def told(steps: int = 100, seconds: float = 60.0) -> dict[str, Any]:
+    return {"speed": {"steps": steps, "step_seconds": seconds, "aside_seconds": 0.0}}
+
+
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.getloadavg", lambda: (0.0, 0.0, 0.0))
+
+
+def test_what_a_run_took_is_remembered_for_the_next_forecast(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    quiet(monkeypatch)
+    summary, notes = told(), Notes()
+    outlook(place).compare(summary, notes)
+    assert summary["forecast"] == "50s (45s to 55s), measured 1m 00s (+20%)"
+    assert notes.said == ["forecast 50s (45s to 55s), measured 1m 00s (+20%)"]
+    machine, _ = read_machine(place, this_identity())
+    assert machine is not None
+    assert [(run.work, run.steps, run.step_seconds, run.forecast_seconds) for run in machine.runs] == [("next token", 100, 0.6, 0.5)]
+    assert machine.correction("next token")[0] == pytest.approx(1.2 ** (1 / 1.5))
+
+
+@pytest.mark.parametrize(("steps", "seconds"), [(19, 60.0), (100, 4.0)])
+def test_a_short_run_is_told_and_forgotten(place: Path, monkeypatch: pytest.MonkeyPatch, steps: int, seconds: float) -> None:
+    quiet(monkeypatch)
+    summary = told(steps, seconds)
+    outlook(place).compare(summary, Notes())
+    assert "measured" in summary["forecast"]
+    assert not place.exists()
+
+
+def test_a_run_beside_other_work_is_told_so_and_forgotten(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.getloadavg", lambda: (50.0, 0.0, 0.0))
+    summary, notes = told(), Notes()
+    outlook(place).compare(summary, notes)
+    assert "other work ran beside it (load 50.0)" in notes.said[0]
+    assert summary["speed"]["forecast"]["load"] == 50.0
+    assert not place.exists()
+
+
+def test_only_the_steps_of_this_process_are_compared(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    quiet(monkeypatch)
+    summary = told(steps=40, seconds=20.0)  # the first 60 were done before an interruption
+    outlook(place).compare(summary, Notes())
+    assert summary["forecast"] == "20s (18s to 22s), measured 20s (+0%)"
+    nothing = told(steps=0, seconds=0.0)
+    outlook(place).compare(nothing, Notes())
+    assert "forecast" not in nothing
+
+
+def test_a_record_that_cannot_be_written_fails_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    quiet(monkeypatch)
+    (tmp_path / "file").write_text("")
+    notes = Notes()
+    outlook(tmp_path / "file" / "machine.json").compare(told(), notes)
+    assert "the measurement is not kept" in notes.said[-1]
+
+
+def test_turned_off_nothing_is_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, inputs: Path) -> None:
+    quiet(monkeypatch)
+    outlook(None).compare(told(), Notes())
+    summary = run_stage("sft", _with_model(tmp_path, inputs), tmp_path / "sft")
+    assert "measured" in summary["forecast"]
+    assert not list(tmp_path.rglob("machine.json"))
+
+
+def test_fewer_supervised_tokens_are_less_work(tmp_path: Path, inputs: Path, place: Path) -> None:
+    know(place, law=StepLaw(step=1e-9, layer=1e-9, product=1e-30, element=1e-30, logit=1.0, score=1e-30, weight=1e-30))  # the loss is all that takes time
+    summary = run_stage("sft", _with_model(tmp_path, inputs), tmp_path / "sft")
+    whole = replace(StepShape(model=decode(LlamaConfig, MODEL, "model"), tokens=512, sequence_length=64), supervised=1.0)
+    share = summary["speed"]["forecast"]["seconds"] / (summary["steps"] * float(work_of_step(whole)[KINDS.index("logit")]))
+    assert share == pytest.approx(summary["tokens_supervised"] * summary["epochs"] / summary["tokens"], rel=0.1)
+
+
+def _with_model(tmp_path: Path, inputs: Path) -> Path:
+    run_stage("pretrain", inputs, inputs / "model", num_tokens="1K")
+    return inputs
