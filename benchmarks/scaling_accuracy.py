@@ -21,15 +21,19 @@ from machine import machine_facts
 from result import give_result
 
 from herdling.plan.coverage import coverage_of_law, coverage_of_line, score_above, score_largest_budgets
-from herdling.plan.downstream import fit_ladder
+from herdling.plan.data_mix import fit_mixes, forecast_mixes
+from herdling.plan.downstream import LARGE_RUNS, fit_ladder
 from herdling.plan.isoflop import fit_isoflop
 from herdling.plan.ladder import LadderRun, chosen_tasks, read_ladder, split_ladder, with_curves
 from herdling.plan.ladder_forecast import forecast_ladder
-from herdling.plan.measurements import read_losses
+from herdling.plan.measurements import MixRows, read_losses
 from herdling.plan.parametric import fit_laws, fit_parametric
+from herdling.plan.scaling_law import Array
 
 LLAMA_3_FLOPS = 3.8e25
+MIX_FLOPS, MIX_RATIO = 1.1e20, 20.0
 BESIROGLU = {"A": 477.826, "B": 2143.417, "E": 1.817218, "alpha": 0.347311, "beta": 0.367172}
+COUNTING = {"runs_alike": 0.0, "large_runs_more": LARGE_RUNS}
 NUM_BOOTSTRAPS = 1000
 NUM_TIMES = 5
 
@@ -60,7 +64,7 @@ def chinchilla(path: Path, num_worlds: int) -> dict[str, Any]:
         "largest_deviation_from_published": max(abs(getattr(law, name) / value - 1) for name, value in BESIROGLU.items()),
         "fit_seconds": {"first": seconds[0], "median": median(seconds)},
         "seconds_for_1000_bootstraps": perf_counter() - start,
-        "held_out_above_1e21": score_above(kept, 1e21).mean_relative_error,
+        "held_out_above_1e21": {name: score_above(kept, 1e21, large_runs=power).mean_relative_error for name, power in COUNTING.items()},
         "coverage": coverage_of_law(rows, fit, [LLAMA_3_FLOPS], num_worlds=num_worlds),
     }
 
@@ -75,11 +79,45 @@ def sweep(path: Path, num_worlds: int) -> dict[str, Any]:
         "A": line.A,
         "tokens_at_3.8e25": line.tokens(LLAMA_3_FLOPS),
         "parametric": fit.law.as_dict() | {"tokens_at_3.8e25": fit.law.allocate(LLAMA_3_FLOPS).tokens},
-        "held_out_largest": score_largest_budgets(rows).mean_relative_error,
-        "held_out_largest_two": score_largest_budgets(rows, num_budgets=2).mean_relative_error,
+        "held_out_largest": {name: score_largest_budgets(rows, large_runs=power).mean_relative_error for name, power in COUNTING.items()},
+        "held_out_largest_two": {name: score_largest_budgets(rows, num_budgets=2, large_runs=power).mean_relative_error for name, power in COUNTING.items()},
         "coverage_of_line": coverage_of_line(rows, [LLAMA_3_FLOPS]),
         "coverage_of_law": coverage_of_law(rows, fit, [LLAMA_3_FLOPS], num_worlds=num_worlds),
     }
+
+
+def mixes(num_worlds: int) -> dict[str, float]:
+    """Return how often intervals hold the expected loss of made mixes and its distance from the best, and the best mix was found or not told apart from it."""
+    held: dict[str, list[bool]] = {"loss": [], "behind_best": [], "best": []}
+    for world in range(num_worlds):
+        rows, truth = made_mixes(seed=world)
+        found = forecast_mixes(fit_mixes(rows), MIX_FLOPS, MIX_RATIO, num_worlds=200, seed=world)
+        best = truth[found[0].mix]
+        held["loss"] += [forecast.interval.holds(truth[forecast.mix]) for forecast in found]
+        held["behind_best"] += [forecast.behind_interval.holds(truth[forecast.mix] - best) for forecast in found[1:]]
+        held["best"].append(min((f for f in found if f.behind_interval.low <= 0), key=lambda f: truth[f.mix]).mix == min(truth, key=lambda mix: truth[mix]))
+    return {name: float(np.mean(found)) for name, found in held.items()}
+
+
+def made_mixes(*, seed: int) -> tuple[MixRows, dict[str, float]]:
+    """Return runs on four made mixes, exponents shared but for chance, 0.4 % noise a run, and the true loss of each 30 times beyond the largest run."""
+    random = np.random.default_rng(seed)
+    size, ratio = (axis.ravel() for axis in np.meshgrid(np.geomspace(1e7, 1e8, 4), (20.0, 60.0)))
+    names, losses, truth = [], [], {}
+    alpha, beta = random.uniform(0.25, 0.45, size=2)
+    for mix in ("a", "b", "c", "d"):
+        floor, by_size, by_data = random.normal([2.0, 0.6, 0.6], [0.05, 0.05, 0.05])
+
+        def law(n: Array | float, d: Array | float, e: float = floor, a: float = by_size, b: float = by_data) -> Array:
+            return np.asarray(e + a * (np.asarray(n) / 1e8) ** -alpha + b * (np.asarray(d) / 1e10) ** -beta)
+
+        names += [mix] * len(size)
+        losses.append(law(size, ratio * size) * np.exp(0.004 * random.standard_normal(len(size))))
+        large = (MIX_FLOPS / 6 / MIX_RATIO) ** 0.5
+        truth[mix] = float(law(large, MIX_RATIO * large))
+    parameters, tokens = np.tile(size, 4), np.tile(ratio * size, 4)
+    rows = MixRows(name="made", flops=6 * parameters * tokens, parameters=parameters, tokens=tokens, mixes=tuple(names), losses={"all": np.concatenate(losses)})
+    return rows, truth
 
 
 def ladder(runs: Sequence[LadderRun], *, largest: float | None = None) -> dict[str, Any]:
@@ -132,6 +170,7 @@ def main() -> None:
         result["chinchilla"] = chinchilla(folder / "chinchilla_svg_extracted.csv", arguments.worlds)
         result["llama3"] = sweep(folder / "llama3_isoflops_points.csv", arguments.worlds)
         result["olmo_ladder"] = olmo(folder)
+        result["made_mixes"] = mixes(arguments.worlds)
     result["isoflop"] = [sweep(path, arguments.worlds) for path in arguments.isoflop]
     if arguments.ladder:
         runs = read_ladder(arguments.ladder)

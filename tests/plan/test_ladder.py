@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from herdling.base.errors import DataError, SettingsError
 from herdling.plan.ladder import chosen_tasks, read_ladder, split_ladder, with_curves
+from herdling.plan.ladder_forecast import forecast_ladder
 from tests.plan.made_ladder import made_ladder, write_ladder
 
 HEADER = "run,N,D,task,bpb,acc\n"
@@ -75,3 +77,15 @@ def test_unknown_task_names_the_nearest() -> None:
 def test_faults_are_named(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         read_ladder(written(tmp_path / "a.csv", text))
+
+
+def test_a_run_of_two_sizes_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="line 3: the run a has N 2e8, in a line before 1e\\+08"):
+        read_ladder(written(tmp_path / "a.csv", HEADER + "a,1e8,1e9,x,1.0,0.5\na,2e8,2e9,x,0.9,0.5\n"))
+
+
+def test_a_task_that_no_run_solves_is_forecast_without_a_relative_error() -> None:
+    runs = made_ladder()
+    failed = [replace(run, tasks={task: replace(curve, accuracy=0 * curve.accuracy, final_accuracy=0.0) for task, curve in run.tasks.items()}) for run in runs]
+    found = forecast_ladder(*split_ladder(failed))
+    assert found["mean_relative_error"] is None

@@ -58,3 +58,14 @@ def test_what_is_no_table_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.csv.gz").write_bytes(b"not packed")
     with pytest.raises(DataError, match="cannot be read"):
         read_losses(tmp_path / "x.csv.gz")
+
+
+def test_other_separators_are_named(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("C;D;loss\n1e18;1e9;3\n", encoding="utf-8")
+    with pytest.raises(DataError, match="has no comma but 'C;D;loss'"):
+        read_losses(tmp_path / "a.csv")
+
+
+def test_copies_of_a_row_are_found_and_two_runs_alike_are_none(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("C,D,loss\n1e18,1e9,3\n1e18,1e9,3.01\n1e18,1e9,3\n", encoding="utf-8")
+    assert read_losses(tmp_path / "a.csv").repeated_lines() == [4]

@@ -82,3 +82,20 @@ def test_besiroglu_optimum_from_chinchilla_points() -> None:
     assert fit.objective <= 1.018275e-3
     for name, value in {"A": 477.826, "B": 2143.417, "E": 1.817218, "alpha": 0.347311, "beta": 0.367172}.items():
         assert getattr(fit.law, name) == pytest.approx(value, rel=1e-3), name
+
+
+def test_one_compute_tells_nothing_of_another() -> None:
+    rows = made_sweep(num_budgets=1)
+    with pytest.raises(DataError, match="about the same compute"):
+        fit_parametric(rows)
+
+
+def test_large_runs_may_count_more() -> None:
+    rows = made_sweep()
+    bent = replace(rows, loss=rows.loss * np.where(rows.flops < 1e19, 1.02, 1.0))
+    largest = rows.flops == rows.flops.max()
+    errors = []
+    for power in (0.0, 2.0):
+        law = fit_parametric(bent, large_runs=power, delta=1.0).law
+        errors.append(float(np.abs(law.loss(rows.parameters[largest], rows.tokens[largest]) / rows.loss[largest] - 1).mean()))
+    assert errors[1] < errors[0]

@@ -27,6 +27,7 @@ TIMES_LARGEST = 10.0
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A .csv or .csv.gz with a line for each run.")]
 At = Annotated[list[str] | None, typer.Option("--at", help="Compute in FLOPs to forecast for, such as 3.8e25; may be given more than once.")]
 Outliers = Annotated[str, typer.Option("--outliers", help="keep, highest:K (leave out the K highest losses) or residual:Z (beyond Z robust deviations).")]
+Large = Annotated[float, typer.Option("--large-runs", min=0, help="Power of its compute with which a run counts; 0.3 forecasts losses better than 0.")]
 Bootstraps = Annotated[int, typer.Option("--bootstraps", min=20, help="Resamples for the intervals.")]
 Served = Annotated[str, typer.Option("--served", help="Tokens the model will serve, such as 10T: also plan for the least cost of training and serving.")]
 Ratio = Annotated[float | None, typer.Option("--tokens-per-parameter", help="Also plan for a model trained on this many: past the optimum, cheaper to serve.")]
@@ -40,6 +41,7 @@ def isoflop(
     file: File,
     at: At = None,
     outliers: Outliers = "keep",
+    large_runs: Large = 0.0,
     bootstraps: Bootstraps = 300,
     served: Served = "0",
     tokens_per_parameter: Ratio = None,
@@ -49,7 +51,7 @@ def isoflop(
 ) -> None:
     """Fit a sweep of several sizes at each of a few budgets: columns compute_budget, training_tokens, validation_loss, perhaps parameters."""
     aims = _aims(served, tokens_per_parameter, max_tokens)
-    _fit_sweep(file, at, picture, as_json=as_json, outliers=outliers, num_bootstraps=bootstraps, **aims)
+    _fit_sweep(file, at, picture, as_json=as_json, outliers=outliers, large_runs=large_runs, num_bootstraps=bootstraps, **aims)
 
 
 @app.command("parametric")
@@ -57,6 +59,7 @@ def parametric(
     file: File,
     at: At = None,
     outliers: Outliers = "keep",
+    large_runs: Large = 0.0,
     bootstraps: Bootstraps = 300,
     served: Served = "0",
     tokens_per_parameter: Ratio = None,
@@ -67,7 +70,18 @@ def parametric(
 ) -> None:
     """Fit L(N, D) = E + A/N^alpha + B/D^beta to runs of any sizes: two of compute, parameters and tokens, and a loss."""
     aims = _aims(served, tokens_per_parameter, max_tokens)
-    _fit_sweep(file, at, picture, as_json=as_json, isoflop=False, trajectories=trajectories, outliers=outliers, num_bootstraps=bootstraps, **aims)
+    _fit_sweep(
+        file,
+        at,
+        picture,
+        as_json=as_json,
+        isoflop=False,
+        trajectories=trajectories,
+        outliers=outliers,
+        large_runs=large_runs,
+        num_bootstraps=bootstraps,
+        **aims,
+    )
 
 
 @app.command("ladder")
@@ -154,7 +168,7 @@ def _fit_sweep(file: Path, at: list[str] | None, picture: Path | None, *, as_jso
     if picture is not None:
         from herdling.report.fit_picture import sweep_picture
 
-        line, fit = fits_of(rows, outliers=settings["outliers"], isoflop=settings.get("isoflop", True))
+        line, fit = fits_of(rows, **{name: settings[name] for name in ("outliers", "large_runs", "isoflop") if name in settings})
         _draw(picture, sweep_picture(rows, line, fit, flops))
     _give(found, print_sweep, as_json=as_json)
 

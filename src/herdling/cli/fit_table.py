@@ -36,6 +36,11 @@ def print_sweep(found: dict[str, Any]) -> None:
                 f"{what}, {budget} trains {format_count(plan['parameters'])} parameters on {format_count(plan['tokens'])} tokens: loss {plan['loss']:.4f} for "
                 f"{plan['optimal_loss']:.4f}, {plan['wasted_compute']:.1%} of the compute wasted, a served token at {plan['serving_cost']:.2g} times the cost"
             )
+    if found["repeated_lines"]:
+        shown = ", ".join(map(str, found["repeated_lines"][:5])) + (" and more" if len(found["repeated_lines"]) > 5 else "")
+        console.print(
+            f"{len(found['repeated_lines'])} rows repeat earlier ones to the last digit (lines {shown}): copies make intervals too narrow; delete them"
+        )
     held = found["held_out"]
     console.print(
         f"the largest budget left out: {held['num_rows']} losses predicted with a mean error of {held['mean_relative_error']:.2%}"

@@ -28,7 +28,7 @@ class HeldOut:
     mean_relative_error: float
 
 
-def score_largest_budgets(rows: LossRows, *, num_budgets: int = 1, outliers: str = "keep") -> HeldOut:
+def score_largest_budgets(rows: LossRows, *, num_budgets: int = 1, outliers: str = "keep", large_runs: float = 0.0) -> HeldOut:
     """Leave the largest budgets out, fit the rest, predict the loss of those left out.
 
     Raises:
@@ -37,13 +37,13 @@ def score_largest_budgets(rows: LossRows, *, num_budgets: int = 1, outliers: str
     groups = budgets(rows)
     if len(groups) <= num_budgets:
         raise DataError(f"{rows.name}: {len(groups)} compute budgets, so none is left to fit when the largest {num_budgets} are left out")
-    return score_above(rows, float(rows.flops[groups[-num_budgets]].min()), outliers=outliers)
+    return score_above(rows, float(rows.flops[groups[-num_budgets]].min()), outliers=outliers, large_runs=large_runs)
 
 
-def score_above(rows: LossRows, flops: float, *, outliers: str = "keep") -> HeldOut:
+def score_above(rows: LossRows, flops: float, *, outliers: str = "keep", large_runs: float = 0.0) -> HeldOut:
     """Fit the rows below `flops`, predict the loss of the others."""
     above = rows.flops >= flops
-    fit = fit_parametric(rows.take(np.flatnonzero(~above)), outliers=outliers)
+    fit = fit_parametric(rows.take(np.flatnonzero(~above)), outliers=outliers, large_runs=large_runs)
     held = rows.take(np.flatnonzero(above))
     error = np.abs(fit.law.loss(held.parameters, held.tokens) / held.loss - 1).mean()
     return HeldOut(num_rows=len(held.loss), from_flops=flops, mean_relative_error=float(error))
@@ -81,7 +81,7 @@ def coverage_of_law(
     held: dict[str, Counter[str]] = {"bootstrap": Counter(), "jackknife": Counter()}
     for number in range(num_worlds):
         made = replace(kept, loss=np.asarray(expected * np.exp(generator.choice(residual, size=len(expected)))))
-        found = parametric_intervals(made, fit_parametric(made), flops, seed=seed + number, num_bootstraps=num_bootstraps)
+        found = parametric_intervals(made, fit_parametric(made, large_runs=fit.large_runs), flops, seed=seed + number, num_bootstraps=num_bootstraps)
         for method, intervals in found.items():
             _count(held[method], intervals, truth)
     return {method: {name: counts[name] / num_worlds for name in truth} for method, counts in held.items()}

@@ -15,7 +15,7 @@ import numpy as np
 
 from herdling.base.errors import DataError, SettingsError, did_you_mean
 from herdling.plan.measurements import MixRows
-from herdling.plan.resampling import Interval
+from herdling.plan.resampling import Z_90, Interval, student_90
 from herdling.plan.scaling_law import FLOPS_PER_PARAMETER_AND_TOKEN, Array
 from herdling.plan.shared_law import SharedLaw, fit_shared, refit_shared
 
@@ -25,7 +25,7 @@ MIN_RUNS, MIN_RUNS_OF_ITS_OWN = 3, 6
 OWN_BETTER = 0.8
 """A mix has exponents of its own where these miss its largest runs by less than this share of what shared ones miss."""
 NUM_WORLDS = 400
-CONSTANTS = 3
+CONSTANTS, EXPONENTS = 3, 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,8 +186,9 @@ def _worlds(fit: MixFit, parameters: float, tokens: float, num_worlds: int, seed
     for source, loss in rows.losses.items():
         expected = np.concatenate([np.atleast_2d(law.values(rows.parameters, rows.tokens)) for law in fit.laws[source]])
         at_run = (weights * expected).sum(axis=0)
-        free = max(1, count - CONSTANTS * len(fit.mixes))
-        residual = np.log(loss / at_run) * (count / free) ** 0.5
+        free = max(1, count - CONSTANTS * len(fit.mixes) - EXPONENTS)
+        # Residuals are smaller than the noise, by what the fit took up, and by what few of them do not know of it (Student).
+        residual = np.log(loss / at_run) * (count / free) ** 0.5 * student_90(free) / Z_90
         made = at_run * np.exp(residual[drawn])
         found[source] = _refitted(fit, source, weights, made, lambda law: law.values(parameters, tokens))
     return found

@@ -60,6 +60,8 @@ def read_ladder(path: Path) -> list[LadderRun]:
         right = _share(path, line, str(accuracy), row[str(accuracy)])
         name = row.get("run") or row["name"]
         compute = positive_number(path, line, flops, row[flops]) if flops else None
+        if name in facts and facts[name][0] != numbers[str(size)]:
+            raise DataError(f"{path}, line {line}: the run {name} has {size} {row[str(size)]}, in a line before {facts[name][0]:g}; a run has one size")
         facts[name] = (numbers[str(size)], compute, row["role"] == "fit" if "role" in columns else None)
         found.setdefault(name, {}).setdefault(row[str(task)], []).append((numbers[str(data)], numbers[str(bits)], right))
     runs = [_run(name, *facts[name], tasks) for name, tasks in found.items()]

@@ -19,15 +19,16 @@ def forecast_ladder(fitted: Sequence[LadderRun], larger: Sequence[LadderRun], *,
     """
     fit = fit_ladder(fitted, form=form)
     runs = {run.name: _score(fit, run) for run in larger}
-    scored = list(runs.values())
+    errors = [run["mean_relative_error"] for run in runs.values() if run["mean_relative_error"] is not None]
+    coverage = [run["coverage"] for run in runs.values() if run["coverage"] is not None]
     return {
         "form": form,
         "exponents": None if fit.exponents is None else {"alpha": fit.exponents[0], "beta": fit.exponents[1]},
         "spread": fit.spread,
         "fitted": [run.name for run in fitted],
         "runs": runs,
-        "mean_relative_error": float(np.mean([run["mean_relative_error"] for run in scored])) if scored else None,
-        "coverage": float(np.mean([run["coverage"] for run in scored])) if scored and fit.spread is not None else None,
+        "mean_relative_error": float(np.mean(errors)) if errors else None,
+        "coverage": float(np.mean(coverage)) if coverage else None,
     }
 
 

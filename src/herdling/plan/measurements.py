@@ -56,6 +56,16 @@ class LossRows:
             convention=self.convention,
         )
 
+    def repeated_lines(self) -> list[int]:
+        """Return the lines that say the same as an earlier one to the last digit: a run copied twice, rather than trained twice."""
+        seen: set[tuple[float, ...]] = set()
+        repeated = []
+        for line, *run in zip(self.lines, self.flops, self.parameters, self.tokens, self.loss, strict=True):
+            if tuple(run) in seen:
+                repeated.append(line)
+            seen.add(tuple(run))
+        return repeated
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MixRows:
@@ -102,6 +112,8 @@ def read_table(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]
 def column_of(path: Path, columns: Sequence[str], accepted: Sequence[str], *, needed: bool = True) -> str | None:
     """Return the column that a file calls by one of the accepted names. Raises `DataError` when it is needed and missing."""
     found = next((name for name in accepted if name in columns), None)
+    if found is None and needed and len(columns) == 1 and any(mark in columns[0] for mark in ";\t"):
+        raise DataError(f"{path}: the first line has no comma but {columns[0]!r}; expected cells with a comma between them")
     if found is None and needed:
         raise DataError(f"{path}: no column {accepted[0]} (also accepted: {', '.join(accepted[1:])}); the file has {', '.join(columns) or 'none'}")
     return found

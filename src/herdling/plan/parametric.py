@@ -18,6 +18,7 @@ from herdling.plan.scaling_law import Array, ParametricLaw
 
 HUBER_DELTA = 1e-3
 MIN_POINTS = 6
+MIN_COMPUTE_RATIO = 2.0
 MIN_EXPONENT, MAX_EXPONENT = 0.01, 3.0
 _GRID = np.linspace(0.05, 1.1, 15)
 _SMALL = 1e-12
@@ -25,26 +26,28 @@ _SMALL = 1e-12
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParametricFit:
-    """A fitted law, its objective (sum of Huber terms), how many rows it stands on and which (by line) the outlier policy left out."""
+    """A fitted law, its objective (sum of Huber terms), how many rows it stands on, which (by line) the outlier policy left out, how large runs counted."""
 
     law: ParametricLaw
     objective: float
     num_points: int
     dropped_lines: tuple[int, ...]
     mean_relative_error: float
+    large_runs: float = 0.0
 
 
-def fit_parametric(rows: LossRows, *, outliers: str = "keep", delta: float = HUBER_DELTA) -> ParametricFit:
+def fit_parametric(rows: LossRows, *, outliers: str = "keep", large_runs: float = 0.0, delta: float = HUBER_DELTA) -> ParametricFit:
     """Fit the law.
 
     `outliers`: `keep`, `highest:K` (drop the K highest losses, as Besiroglu et al. drop 5) or `residual:Z` (drop residuals beyond Z robust deviations).
+    `large_runs`: the power of its compute with which a run counts; published fits have 0, forecasts of losses miss by less with 0.3 (docs/decisions/0076).
 
     Raises:
         DataError: fewer than 6 points, or sizes or tokens that do not vary.
     """
     kept = _without_outliers(rows, outliers, delta)
     require_varied(kept)
-    parameters, objective = fit_laws(kept.parameters, kept.tokens, np.log(kept.loss)[None], np.ones((1, len(kept.loss))), delta=delta)
+    parameters, objective = fit_laws(kept.parameters, kept.tokens, np.log(kept.loss)[None], run_weights(kept, large_runs)[None], delta=delta)
     if not told_apart(parameters[0]):
         alpha, beta = parameters[0][3:]
         raise DataError(
@@ -54,7 +57,15 @@ def fit_parametric(rows: LossRows, *, outliers: str = "keep", delta: float = HUB
     law = law_of(parameters[0])
     error = np.abs(law.loss(kept.parameters, kept.tokens) / kept.loss - 1).mean()
     dropped = tuple(sorted(set(rows.lines) - set(kept.lines)))
-    return ParametricFit(law=law, objective=float(objective[0]), num_points=len(kept.loss), dropped_lines=dropped, mean_relative_error=float(error))
+    return ParametricFit(
+        law=law, objective=float(objective[0]), num_points=len(kept.loss), dropped_lines=dropped, mean_relative_error=float(error), large_runs=large_runs
+    )
+
+
+def run_weights(rows: LossRows, large_runs: float) -> Array:
+    """Return how much each row counts, 1 in the mean."""
+    weights = (rows.flops / rows.flops.max()) ** large_runs
+    return np.asarray(weights / weights.mean())
 
 
 def told_apart(parameters: Array) -> bool:
@@ -67,6 +78,11 @@ def require_varied(rows: LossRows) -> None:
     if len(rows.loss) < MIN_POINTS:
         raise DataError(
             f"{rows.name}: {len(rows.loss)} usable points, a law of five constants needs at least {MIN_POINTS}; add runs of other sizes and budgets"
+        )
+    if rows.flops.max() < MIN_COMPUTE_RATIO * rows.flops.min():
+        raise DataError(
+            f"{rows.name}: all runs have about the same compute ({rows.flops.min():.3g} to {rows.flops.max():.3g} FLOPs), "
+            f"so how the loss falls with it is not in the data; add runs at another, at least a factor of {MIN_COMPUTE_RATIO:g} away"
         )
     for what, values in (("sizes", rows.parameters), ("token counts", rows.tokens)):
         if len(np.unique(np.round(np.log(values), 3))) < 3:

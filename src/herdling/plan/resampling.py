@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from herdling.base.errors import DataError
 from herdling.plan.isoflop import TokenLaw, budgets
 from herdling.plan.measurements import LossRows
-from herdling.plan.parametric import ParametricFit, fit_laws, law_of, told_apart
+from herdling.plan.parametric import ParametricFit, fit_laws, law_of, run_weights, told_apart
 from herdling.plan.scaling_law import Array, ParametricLaw
 
 LEVEL = 0.9
@@ -106,12 +106,13 @@ def parametric_intervals(
     generator = np.random.default_rng(seed)
     count = len(kept.loss)
     counts = generator.multinomial(count, np.full(count, 1 / count), size=num_bootstraps).astype(np.float64)
-    drawn = _refit(kept, fit.law, counts)
+    alike = run_weights(kept, fit.large_runs)
+    drawn = _refit(kept, fit.law, counts * alike)
     blocks = _blocks(kept)
     weights = np.ones((len(blocks), count))
     for number, block in enumerate(blocks):
         weights[number, block] = 0.0
-    left_out = _refit(kept, fit.law, weights)
+    left_out = _refit(kept, fit.law, weights * alike)
     centre = quantities(fit.law, flops)
     found = {}
     if len(drawn) >= MIN_USABLE * num_bootstraps:

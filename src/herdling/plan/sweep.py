@@ -26,6 +26,7 @@ def forecast_sweep(
     flops: Sequence[float],
     *,
     outliers: str = "keep",
+    large_runs: float = 0.0,
     isoflop: bool = True,
     trajectories: bool = False,
     served_tokens: float = 0.0,
@@ -49,12 +50,13 @@ def forecast_sweep(
         "serving": {},
         "over_trained": {},
         "limited": {},
-        "held_out": _held_out(rows, outliers, in_budgets=isoflop),
+        "held_out": _held_out(rows, in_budgets=isoflop, outliers=outliers, large_runs=large_runs),
         "convention": {"N": rows.convention, "C": "6ND"},
         "outliers": {"policy": outliers, "dropped_lines": []},
+        "repeated_lines": rows.repeated_lines(),
     }
     try:
-        fit = fit_parametric(rows, outliers=outliers)
+        fit = fit_parametric(rows, outliers=outliers, large_runs=large_runs)
     except DataError as error:
         if line is None:
             raise
@@ -72,11 +74,11 @@ def forecast_sweep(
     return found
 
 
-def fits_of(rows: LossRows, *, outliers: str = "keep", isoflop: bool = True) -> tuple[TokenLaw | None, ParametricFit | None]:
+def fits_of(rows: LossRows, *, outliers: str = "keep", large_runs: float = 0.0, isoflop: bool = True) -> tuple[TokenLaw | None, ParametricFit | None]:
     """Return the fitted line and law that `forecast_sweep` speaks of, each where there is one."""
     line = fit_isoflop(rows) if isoflop else None
     try:
-        return line, fit_parametric(rows, outliers=outliers)
+        return line, fit_parametric(rows, outliers=outliers, large_runs=large_runs)
     except DataError:
         return line, None
 
@@ -108,6 +110,7 @@ def _law(rows: LossRows, fit: ParametricFit, flops: Sequence[float], num_bootstr
         "intervals": {method: _by_budget(found, flops) for method, found in intervals.items()},
         "objective": fit.objective,
         "num_points": fit.num_points,
+        "large_runs": fit.large_runs,
         "mean_relative_error": fit.mean_relative_error,
     }
 
@@ -135,10 +138,10 @@ def _beside(law: ParametricLaw, plan: Allocation) -> dict[str, float]:
     return {**asdict(plan), "optimal_loss": optimal.loss, "serving_cost": plan.parameters / optimal.parameters, "wasted_compute": max(0.0, wasted)}
 
 
-def _held_out(rows: LossRows, outliers: str, *, in_budgets: bool) -> dict[str, Any]:
+def _held_out(rows: LossRows, *, in_budgets: bool, **policy: Any) -> dict[str, Any]:
     try:
         if in_budgets:
-            return asdict(score_largest_budgets(rows, outliers=outliers))
-        return asdict(score_above(rows, float(np.quantile(rows.flops, TOP_SHARE)), outliers=outliers))
+            return asdict(score_largest_budgets(rows, **policy))
+        return asdict(score_above(rows, float(np.quantile(rows.flops, TOP_SHARE)), **policy))
     except DataError as error:
         return {"not_scored": str(error)}

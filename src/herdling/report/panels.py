@@ -18,6 +18,7 @@ from herdling.report.standalone import standalone
 Point = tuple[float, float]
 Place = Callable[[float, float], Point]
 HEAD, FOOT, GAP, EDGE = 40.0, 34.0, 14.0, 16.0
+MOST_POWER = 307
 PAGE = "display:block;margin:auto;max-width:46rem;height:auto"
 """A tall picture is scrolled at its width rather than shrunk to the height of a window."""
 LARGEST_COUNT = 1e15
@@ -104,7 +105,7 @@ def _ticks(values: Sequence[float], log: bool, about: float) -> list[float]:
         below, above = [value for value in fine if value < low * (1 + 1e-9)], [value for value in fine if value > high * (1 - 1e-9)]
         return sorted({*below[-1:], *inside, *above[:1]})
     step = max(1, ceil((last - first) / about))
-    return [10.0**power for power in range(first, last + step, step)]
+    return [10.0 ** min(power, MOST_POWER) for power in range(first, last + step, step)]
 
 
 def _written(value: float) -> str:
