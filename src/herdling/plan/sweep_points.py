@@ -19,8 +19,9 @@ from herdling.plan.resampling import flops_name
 from herdling.plan.scaling_law import FLOPS_PER_PARAMETER_AND_TOKEN
 
 MIN_RUNS = 3
-MOST_LR = 8e-3
-MIN_ROWS = 4
+MOST_LR = 6e-3
+BATCH_FACTOR = 0.12
+MIN_ROWS = 2
 MIN_STEPS = 20
 
 
@@ -60,15 +61,16 @@ def point_at(flops: float, config: LlamaConfig) -> Point:
 
 
 def batch_tokens(flops: float, sequence_length: int) -> int:
-    """Return tokens in a step for a compute scale: 0.292 C^0.327 (DeepSeek LLM, arXiv 2401.02954, section 3.1) in whole rows, the same for all its sizes.
+    """Return tokens in a step for a compute scale, in whole rows, the same for all its sizes: 0.12 C^0.327, 1K at 1e12 FLOPs, 10K at 1e15, 200K at 1e19.
 
-    2K tokens at 1e12 FLOPs, 20K at 1e15, 600K at 4e19.
+    The exponent is DeepSeek LLM's (arXiv 2401.02954, section 3.1), whose factor is 0.292; at 1e12 that left 217K weights at 4.81 nats after 300 steps, and
+    1K tokens a step at 4.24 (docs/log.md): a small run needs its steps to leave the first plateau.
     """
-    return max(MIN_ROWS, round(0.292 * flops**0.3271 / sequence_length)) * sequence_length
+    return max(MIN_ROWS, round(BATCH_FACTOR * flops**0.3271 / sequence_length)) * sequence_length
 
 
 def peak_lr(parameters: int) -> float:
-    """Return the peak learning rate of a size: 4e-3 at 1M and the papers' 3e-4 at 7B, a power law between, at most 8e-3.
+    """Return the peak learning rate of a size: 4e-3 at 1M and the papers' 3e-4 at 7B, a power law between, at most 6e-3.
 
     Above the dial's below 100M: it wants a warm-up of a tenth of the run, as short runs do (docs/log.md), where the dial's stands a shorter one.
     """
