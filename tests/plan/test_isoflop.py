@@ -47,7 +47,7 @@ def test_envelope_of_training_curves_finds_the_exponent() -> None:
 
 def test_one_budget_two_sizes_or_a_hill_are_refused() -> None:
     rows = made_sweep()
-    with pytest.raises(DataError, match="1 usable compute budgets"):
+    with pytest.raises(DataError, match="1 usable compute budget;"):
         fit_isoflop(rows.take(np.flatnonzero(rows.flops == rows.flops.min())))
     with pytest.raises(DataError, match=r"line 2, 3: .* has 2 runs"):
         fit_isoflop(rows.take(np.array([0, 1, *range(9, 54)])))

@@ -21,6 +21,7 @@ app = typer.Typer(help="Forecast larger runs from measured ones: isoFLOP sweeps,
 Form = Literal["shared", "per_task", "llama3"]
 DEFAULT_FLOPS = 3.8e25
 """Llama 3 405B's."""
+MOST_TOKENS_PER_PARAMETER = 1e7
 TIMES_LARGEST = 10.0
 """How much larger than the largest run the model is that a data mix is chosen for, where nobody says."""
 
@@ -130,8 +131,7 @@ def mixes(
 
     rows = read_mixes(file)
     ratio = usual_ratio(rows) if tokens_per_parameter is None else tokens_per_parameter
-    if not 0 < ratio < float("inf"):
-        raise SettingsError(f"--tokens-per-parameter {ratio:g}: expected a number above 0, such as 20")
+    _check_ratio(ratio)
     flops = TIMES_LARGEST * float(rows.flops.max()) if at is None else _flops(at)
     importance = dict(_weight(text) for text in weights or [])
     fit = fit_mixes(rows)
@@ -153,10 +153,15 @@ def _weight(text: str) -> tuple[str, float]:
 
 def _aims(served: str, tokens_per_parameter: float | None, max_tokens: str | None) -> dict[str, float | None]:
     """Return what plans beside the compute-optimal one are for."""
-    if tokens_per_parameter is not None and not 0 < tokens_per_parameter < float("inf"):
-        raise SettingsError(f"--tokens-per-parameter {tokens_per_parameter:g}: expected a number above 0, such as 200")
+    if tokens_per_parameter is not None:
+        _check_ratio(tokens_per_parameter)
     most = None if max_tokens is None else float(parse_count(max_tokens, where="--max-tokens"))
     return {"served_tokens": float(parse_count(served, where="--served")), "tokens_per_parameter": tokens_per_parameter, "max_tokens": most}
+
+
+def _check_ratio(ratio: float) -> None:
+    if not 0 < ratio <= MOST_TOKENS_PER_PARAMETER:
+        raise SettingsError(f"--tokens-per-parameter {ratio:g}: expected a number above 0, at most {MOST_TOKENS_PER_PARAMETER:g}, such as 200")
 
 
 def _fit_sweep(file: Path, at: list[str] | None, picture: Path | None, *, as_json: bool, **settings: Any) -> None:
@@ -183,8 +188,11 @@ def _give(found: dict[str, Any], show: Callable[[dict[str, Any]], None], *, as_j
 def _draw(path: Path, drawn: str) -> None:
     if path.suffix != ".svg":
         raise SettingsError(f"--picture {path}: expected a name that ends in .svg")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text_atomic(path, drawn)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text_atomic(path, drawn)
+    except OSError as error:
+        raise SettingsError(f"--picture {path}: cannot be written ({error.strerror})") from None
 
 
 def _flops(text: str) -> float:

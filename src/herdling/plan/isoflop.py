@@ -58,7 +58,9 @@ def fit_isoflop(rows: LossRows, *, only_inside: bool = False) -> TokenLaw:
     kept = [valley for valley in valleys if valley.inside or not only_inside]
     if len(kept) < 2:
         lost = f" ({len(valleys) - len(kept)} left out, whose lowest point is not among its runs)" if len(kept) < len(valleys) else ""
-        raise DataError(f"{rows.name}: {len(kept)} usable compute budgets{lost}; a power law needs at least two, better five. Add runs at another budget")
+        raise DataError(
+            f"{rows.name}: {counted(len(kept), 'usable compute budget')}{lost}; a power law needs at least two, better five. Add runs at another budget"
+        )
     alpha, factor = power_law(np.array([valley.flops for valley in kept]), np.array([valley.tokens for valley in kept]))
     return TokenLaw(alpha=alpha, A=factor, valleys=tuple(kept))
 
@@ -83,10 +85,11 @@ def budgets(rows: LossRows) -> list[NDArray[np.intp]]:
 
 def _valley(rows: LossRows, group: NDArray[np.intp]) -> Valley:
     flops, where = float(np.exp(np.log(rows.flops[group]).mean())), np.log10(rows.tokens[group])
-    if len(np.unique(np.round(where, 6))) < MIN_POINTS_PER_BUDGET:
+    num_sizes = len(np.unique(np.round(where, 6)))
+    if num_sizes < MIN_POINTS_PER_BUDGET:
         lines = ", ".join(str(rows.lines[int(row)]) for row in group[:5])
         raise DataError(
-            f"{rows.name}, line {lines}: the budget {flops:.3g} has {len(group)} runs, "
+            f"{rows.name}, line {lines}: the budget {flops:.3g} has {counted(len(group), 'run')} of {counted(num_sizes, 'size')}, "
             f"a parabola needs at least {MIN_POINTS_PER_BUDGET} sizes; add runs or remove it"
         )
     curvature, slope, lowest = parabola(where, rows.loss[group])
@@ -96,6 +99,11 @@ def _valley(rows: LossRows, group: NDArray[np.intp]) -> Valley:
             "so it has no best size; widen the range of sizes or remove it"
         )
     return Valley(flops=flops, tokens=float(10**slope), loss=lowest, num_points=len(group), inside=bool(where.min() <= slope <= where.max()))
+
+
+def counted(number: int, noun: str) -> str:
+    """Return `1 run`, `2 runs`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def parabola(where: Array, loss: Array) -> tuple[float, float, float]:
