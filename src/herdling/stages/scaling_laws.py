@@ -231,16 +231,12 @@ def _fitted(rows: LossRows, flops: Sequence[float], outliers: str) -> dict[str, 
 
 
 def _draw(run: StageRun, rows: LossRows, flops: Sequence[float], outliers: str) -> None:
-    from herdling.plan.isoflop import fit_isoflop
-    from herdling.plan.parametric import fit_parametric
+    from herdling.plan.sweep import fits_of
     from herdling.report.fit_picture import isoflop_panel, loss_panel, tokens_panel
     from herdling.report.panels import picture
 
-    line = fit_isoflop(rows)
-    try:
-        fit = fit_parametric(rows, outliers=outliers)
-    except DataError:
-        fit = None
+    line, fit = fits_of(rows, outliers=outliers)
+    assert line is not None  # a sweep whose parabolas do not stand was refused before
     write_text_atomic(run.folder / "isoflop.svg", picture([[isoflop_panel(rows, line)]], f"Losses of {run.name} by budget"))
     panels = [[tokens_panel(line, fit, flops)], *([[loss_panel(rows, fit, flops)]] if fit else [])]
     write_text_atomic(run.folder / "law.svg", picture(panels, f"Scaling law of {run.name}"))
