@@ -6,11 +6,13 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
 
+from herdling.base.crowd import crowding, moment
 from herdling.base.environment import machine_file
 from herdling.base.units import format_bytes, format_count
 from herdling.cli.logged_runs import logged_runs
@@ -61,12 +63,15 @@ def measure(identity: Identity, place: Path | None, *, quick: bool, say: Say) ->
     from herdling.model.precision import prepare_device
     from herdling.train.calibrate import calibrate
 
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    device = prepare_device()
-    if load > 0.5:
-        say(f"other work runs here (load {load:.1f}): what is measured holds for a machine as busy as this. Measure again when it is quiet")
+    device, began = prepare_device(), moment()
     tell = (lambda done, total: say(f"measuring real training steps: round {done} of {total}")) if not quick else (lambda done, total: None)
     machine = calibrate(identity, device, today=datetime.now(UTC).date(), quick=quick, tell=tell)
+    taken = crowding(began, moment(), threads=device.threads, cores=os.cpu_count() or 1)
+    if taken:
+        say(
+            f"other work took {taken:g} of {device.threads} cores meanwhile: what was measured holds for a machine that busy. Measure again when it is quiet"
+        )
+        machine = replace(machine, source=f"{machine.source}, beside other work that took {taken:g} cores")
 
     def with_runs_of(before: Machine | None) -> Machine:
         return machine.with_runs(before.runs) if before and not machine.gpu else machine

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from herdling.base.crowd import Moment, crowding, moment
 from herdling.base.environment import machine_file
 from herdling.base.errors import HerdlingError
 from herdling.base.progress import Progress
@@ -56,6 +57,8 @@ class Outlook:
     num_steps: int
     machine: Machine
     place: Path | None
+    began: Moment | None = None
+    """When it was made: other work since then is told, and makes a measurement worth nothing."""
 
     def say(self) -> str:
         """Return the forecast as one line."""
@@ -69,9 +72,9 @@ class Outlook:
             return
         expected = self.step_seconds * steps
         deviation = seconds / expected - 1
-        others = _others_here()
+        others = crowding(self.began, moment(), threads=torch.get_num_threads(), cores=os.cpu_count() or 1)
         besides = f"; {format_seconds(speed['aside_seconds'])} of validation and checkpoints besides" if speed["aside_seconds"] >= 0.05 else ""
-        crowd = f"; other work ran beside it (load {others:.1f})" if others else ""
+        crowd = f"; other work took {others:g} of its {torch.get_num_threads()} cores meanwhile" if others else ""
         summary["forecast"] = f"{_between(expected, self.spread)}, measured {format_seconds(seconds)} ({deviation:+.0%})"
         speed["forecast"] = {
             "seconds": round(expected, 3),
@@ -79,7 +82,7 @@ class Outlook:
             "high": round(expected * exp(self.spread), 3),
             "measured_seconds": seconds,
             "basis": self.basis,
-        } | ({"load": others} if others else {})
+        } | ({"cores_taken": others} if others else {})
         progress.note(f"forecast {summary['forecast']}{besides}{crowd}")
         if self.place is not None and steps >= LEAST_STEPS and seconds >= LEAST_SECONDS and not others:
             self._remember(self.place, seconds / steps, steps, progress)
@@ -134,6 +137,7 @@ def foresee(
         num_steps=schedule.num_steps,
         machine=machine,
         place=place,
+        began=moment(),
     )
 
 
@@ -176,12 +180,6 @@ def _roofline(machine: Machine, device: Device, shapes: list[tuple[StepShape, in
         total, spread = total + step.seconds * steps, float(np.log(step.high / step.seconds))
     source = machine.source if machine.efficiency else f"the roofline of {gpu.name}"
     return replace(machine, gpu=gpu, source=source), total / num_steps, spread
-
-
-def _others_here() -> float:
-    """Return the load where clearly more than this process works here, else 0."""
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    return round(load, 1) if load > 1.5 * torch.get_num_threads() + 0.5 else 0.0
 
 
 def _words(name: str) -> str:
