@@ -3,8 +3,9 @@
 Forms of the first stage. `shared` (the default): `shared_law.py`, exponents of all tasks and constants of each that resemble each other; a task alone has too
 few runs to tell its exponents. `per_task`: five constants a task (Bhagia et al., 2024). `llama3`: bits linear in log FLOPs, as the paper draws it, for
 compute-optimal runs; it extrapolates badly once runs are over-trained. The second stage is a sigmoid with free ends, through accuracy 1 at 0 bits. In the
-default a run counts with its compute to the power 0.3 in both stages: what is forecast lies beyond the largest. Intervals come from back-tests: each size of
-the fitted ladder is forecast from those below, and the error found grows with the root of the log of the compute that lies between. No torch.
+default a run counts with its compute to the power 0.3 in both stages, as what is forecast lies beyond the largest, and a line in log FLOPs takes up what a run
+of more compute does better, or worse, than its bits say. Intervals come from back-tests: each size of the fitted ladder is forecast from those below, and the
+error found grows with the root of the log of the compute that lies between. No torch.
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ class LadderFit:
     form: Form
     bits: dict[str, Callable[[LadderRun], float]]
     sigmoids: dict[str, Sigmoid]
+    drifts: dict[str, tuple[float, float]]
+    """What is added to the logit of a sigmoid: (at the largest fitted run, for each e-fold of compute beyond it)."""
     exponents: tuple[float, float] | None
     """Of sizes and of data, where all tasks share them."""
     largest_flops: float
@@ -57,11 +60,12 @@ class LadderFit:
     def forecast(self, run: LadderRun, task: str) -> TaskForecast:
         """Return what the ladder expects of a run of this size, tokens and FLOPs; its own scores are not read."""
         bits = self.bits[task](run)
-        accuracy = self.sigmoids[task].accuracy(bits)
+        at_largest, rise = self.drifts[task]
+        middle = _logit(self.sigmoids[task].accuracy(bits)) + at_largest + rise * float(np.log(run.flops / self.largest_flops))
+        accuracy = _share(middle)
         if self.spread is None:
             return TaskForecast(bits=bits, accuracy=accuracy, interval=None)
         reach = student_90(self.num_back_tests) * self.spread * _gap(run, self.largest_flops) ** 0.5
-        middle = _logit(accuracy)
         return TaskForecast(bits=bits, accuracy=accuracy, interval=Interval(low=_share(middle - reach), high=_share(middle + reach)))
 
 
@@ -76,11 +80,13 @@ def fit_ladder(runs: Sequence[LadderRun], *, form: Form = "shared", back_test: b
     tasks = list(runs[0].tasks)
     exponents, bits = {"shared": _shared, "per_task": _per_task, "llama3": _linear}[form](runs, tasks)
     sigmoids = {task: _second_stage(runs, task, weighted=form == "shared") for task in tasks}
+    drifts = {task: _drift(runs, task, sigmoids[task]) if form == "shared" else (0.0, 0.0) for task in tasks}
     spread, count = _back_test(runs, form) if back_test else (None, 0)
     return LadderFit(
         form=form,
         bits=bits,
         sigmoids=sigmoids,
+        drifts=drifts,
         exponents=exponents,
         largest_flops=max(run.flops for run in runs),
         spread=spread,
@@ -137,6 +143,15 @@ def _second_stage(runs: Sequence[LadderRun], task: str, *, weighted: bool) -> Si
     weights = [np.full(len(curve.bits), count / len(curve.bits)) for curve, count in zip(curves, _counts(runs), strict=True)]
     bits, accuracy = np.concatenate([curve.bits for curve in curves]), np.concatenate([curve.accuracy for curve in curves])
     return fit_sigmoid(bits, accuracy, np.concatenate(weights) if weighted else None)
+
+
+def _drift(runs: Sequence[LadderRun], task: str, sigmoid: Sigmoid) -> tuple[float, float]:
+    """Return (at the largest run, slope over log compute) of the weighted line through what the ends of runs are above the sigmoid, in logits."""
+    ends = [run.tasks[task] for run in runs]
+    above = np.array([_logit(end.final_accuracy) - _logit(sigmoid.accuracy(end.final_bits)) for end in ends])
+    compute = np.log([run.flops for run in runs])
+    slope, at_largest = np.polyfit(compute - compute.max(), above, 1, w=np.sqrt(_counts(runs)))
+    return float(at_largest), float(slope)
 
 
 def _shared(runs: Sequence[LadderRun], tasks: Sequence[str]) -> tuple[tuple[float, float], dict[str, Callable[[LadderRun], float]]]:
