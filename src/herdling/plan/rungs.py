@@ -57,12 +57,12 @@ RUNGS = tuple(_rung(*pair) for pair in (("1.3M", "4M"), ("2.2M", "5M"), ("3.4M",
 
 TUNED_TOKENS = MappingProxyType({"assistant": 3.2e6, "quickstart": 3.2e6})
 """Tokens of supervised fine-tuning, padding too: the starter's 24,300 dialogs twice."""
-SUPERVISED = 0.3
+SUPERVISED = 0.38
 """Share of them that has a loss."""
-# What the other stages take, as multiples of pre-training the first rung, measured on one core (docs/log.md): those that read text, whatever the
-# model; those whose work grows with the model (sampling, judging, DPO, reward models).
+# What the other stages take, as multiples of pre-training the first rung: those that read text, whatever the model; those whose work grows with the model
+# (sampling, judging, preferences, reward models). Of 10 min 27 s on two cores (docs/log.md); on one core the latter were 2, for sampling gains little by two.
 READING = MappingProxyType({"assistant": 0.05, "quickstart": 0.06})
-AFTERWARDS = MappingProxyType({"assistant": 0.3, "quickstart": 3.5})
+AFTERWARDS = MappingProxyType({"assistant": 0.3, "quickstart": 3.0})
 
 
 def whole_seconds(law: StepLaw, rung: Rung, *, recipe: str = "quickstart", factor: float = 1.0) -> float:
