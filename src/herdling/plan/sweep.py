@@ -29,16 +29,13 @@ def forecast_sweep(
     large_runs: float = 0.0,
     isoflop: bool = True,
     trajectories: bool = False,
-    served_tokens: float = 0.0,
-    tokens_per_parameter: float | None = None,
-    max_tokens: float | None = None,
     num_bootstraps: int = 300,
+    **aims: float | None,
 ) -> dict[str, Any]:
     """Fit a sweep by every method that it allows and return what `herdling fit` prints: `isoflop`, `parametric`, `envelope`, `disagreement`, `held_out`.
 
-    `isoflop` wants runs in budgets; `trajectories` says that rows are points along training curves. Plans beside the compute-optimal one, for each budget:
-    `serving`, the cheapest way to its loss when `served_tokens` are paid for as well; `over_trained`, a model with `tokens_per_parameter`; `limited`, the best
-    with at most `max_tokens`. A sweep whose parabolas stand but whose law does not has `not_fitted`, why.
+    `isoflop` wants runs in budgets; `trajectories` says that rows are points along training curves; `aims` are those of `plans_beside`. A sweep whose parabolas
+    stand but whose law does not has `not_fitted`, why.
     """
     line = fit_isoflop(rows) if isoflop else None
     envelope = fit_envelope(rows) if trajectories else None
@@ -47,9 +44,7 @@ def forecast_sweep(
         "parametric": None,
         "envelope": None if envelope is None else _line(envelope, flops, intervals=False),
         "disagreement": {},
-        "serving": {},
-        "over_trained": {},
-        "limited": {},
+        **plans_beside(None, flops),
         "held_out": _held_out(rows, in_budgets=isoflop, outliers=outliers, large_runs=large_runs),
         "convention": {"N": rows.convention, "C": "6ND"},
         "outliers": {"policy": outliers, "dropped_lines": []},
@@ -65,12 +60,33 @@ def forecast_sweep(
     found["outliers"]["dropped_lines"] = list(fit.dropped_lines)
     if line is not None:
         found["disagreement"] = {flops_name(budget): _disagreement(line, fit, budget) for budget in flops}
-    if served_tokens:
-        found["serving"] = {flops_name(budget): _serving(fit.law, budget, served_tokens) for budget in flops}
-    if tokens_per_parameter is not None:
-        found["over_trained"] = {flops_name(budget): _beside(fit.law, fit.law.over_train(budget, tokens_per_parameter)) for budget in flops}
-    if max_tokens is not None:
-        found["limited"] = {flops_name(budget): _beside(fit.law, fit.law.allocate(budget, max_tokens=max_tokens)) for budget in flops}
+    return found | plans_beside(fit.law, flops, **aims)
+
+
+def plans_beside(
+    law: ParametricLaw | None,
+    flops: Sequence[float],
+    *,
+    served_tokens: float | None = None,
+    tokens_per_parameter: float | None = None,
+    max_tokens: float | None = None,
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Return plans beside the compute-optimal one, for each budget; none where nothing was asked for or there is no law.
+
+    `serving`: the cheapest way to its loss when `served_tokens` are paid for as well. `over_trained`: a model with `tokens_per_parameter`. `limited`: the best
+    with at most `max_tokens`.
+    """
+    found: dict[str, dict[str, dict[str, float]]] = {"serving": {}, "over_trained": {}, "limited": {}}
+    if law is None:
+        return found
+    for budget in flops:
+        name = flops_name(budget)
+        if served_tokens:
+            found["serving"][name] = _serving(law, budget, served_tokens)
+        if tokens_per_parameter is not None:
+            found["over_trained"][name] = _beside(law, law.over_train(budget, tokens_per_parameter))
+        if max_tokens is not None:
+            found["limited"][name] = _beside(law, law.allocate(budget, max_tokens=max_tokens))
     return found
 
 
