@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tomllib
+from dataclasses import fields
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -12,7 +15,10 @@ from typer.testing import CliRunner
 
 from herdling.base.errors import HerdlingError, ModelError, SettingsError
 from herdling.cli.main import app
-from herdling.cli.plan import even_rows, read_model
+from herdling.cli.plan_model import even_rows, read_model
+from herdling.cli.plan_recipe import recipe_lines
+from herdling.model.presets import preset
+from herdling.plan.split import Job, Split
 
 
 def plan(*arguments: str) -> str:
@@ -25,6 +31,50 @@ def test_a_table_says_what_fits_how_long_how_much_and_how_to_start() -> None:
     shown = plan("llama3.1-405b", "--gpus", "16384", "--batch", "16M", "--tokens", "15.6T")
     for part in ("MFU causal", "16.8M tokens a step", "weights", "bubble", "GPU hours", "kWh", "refused", "torchrun --nnodes 2048"):
         assert part in shown
+
+
+def test_the_recipe_says_what_our_trainer_cannot_do() -> None:
+    shown = plan("llama3-8b", "--gpus", "64", "--batch", "4M", "--seq-len", "8192")
+    lines = shown[shown.index("[stages.pretrain]") :]
+    settings = tomllib.loads(lines)["stages"]["pretrain"]
+    assert settings["size"] == "llama3-8b"
+    assert settings["sequence_length"] == 8192
+    assert settings["batch"] == str(512 * 8192)
+    assert settings["loop"]["micro_batch_tokens"] % 8192 == 0
+    assert "dp = " in lines
+    assert "herdling's trainer takes one GPU so far" in lines
+    alone = plan("llama3.2-1b", "--gpus", "1")
+    assert "to start: herdling run RECIPE.toml" in alone
+    assert "one GPU so far" not in alone
+
+
+@pytest.mark.parametrize("purpose", ["train", "sft", "dpo", "ppo"])
+def test_recipe_lines_are_settings_that_the_stage_has(purpose: str) -> None:
+    kind = {"train": "pretrain"}.get(purpose, purpose)
+    job = Job(model=preset("llama3.2-1b"), seq_len=2048, global_batch=64)
+    lines = recipe_lines(job, Split(), "llama3.2-1b", purpose, 10**9).replace("= ...", '= "@other"')
+    settings = tomllib.loads(lines)["stages"][kind]
+    stage = import_module(f"herdling.stages.{kind}")
+    assert settings.keys() <= {field.name for field in fields(getattr(stage, kind.capitalize()))}
+
+
+def test_a_plan_is_drawn(tmp_path: Path) -> None:
+    plan("llama3.1-405b", "--gpus", "512", "--batch", "4M", "--picture", str(tmp_path / "new" / "plan.svg"))
+    drawn = (tmp_path / "new" / "plan.svg").read_text()
+    assert drawn.startswith("<svg")
+    assert "llama3.1-405b on 512 x h100" in drawn
+    with pytest.raises(SettingsError, match="--picture draws training"):
+        plan("llama3-8b", "--for", "serve", "--picture", "x.svg")
+
+
+def test_software_makes_a_difference() -> None:
+    steps = {
+        stack: json.loads(plan("llama3-70b", "--gpus", "256", "--batch", "4M", "--top", "1", "--json", "--stack", stack))["splits"][0]["step_seconds"]
+        for stack in ("herdling", "megatron")
+    }
+    assert steps["megatron"] < steps["herdling"]
+    with pytest.raises(SettingsError, match="did you mean 'megatron'"):
+        plan("llama3-8b", "--stack", "megatorn")
 
 
 def test_json_holds_memory_time_and_both_conventions() -> None:

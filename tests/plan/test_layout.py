@@ -72,3 +72,5 @@ def test_divisors(number: int, expected: list[int]) -> None:
 def test_torchrun_names_every_server() -> None:
     assert torchrun_lines(8, H100).startswith("torchrun --nnodes 1 --nproc-per-node 8 --standalone")
     assert "--nnodes 2 --nproc-per-node 8 --rdzv" in torchrun_lines(16, H100)
+    assert "--nnodes 2 --nproc-per-node 6" in torchrun_lines(12, H100)
+    assert torchrun_lines(1, H100, "tiny.toml") == "herdling run tiny.toml"

@@ -7,7 +7,8 @@ import json
 from rich.console import Console
 
 from herdling.base.errors import SettingsError
-from herdling.cli.plan_table import in_gib, memory_bar
+from herdling.cli.plan_table import memory_bar
+from herdling.cli.plan_training import in_gib
 from herdling.model.config import LlamaConfig
 from herdling.plan.hardware import Gpu
 from herdling.plan.memory import inference_memory

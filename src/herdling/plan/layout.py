@@ -23,6 +23,7 @@ MARGIN = 0.03
 TROUBLE = 0.02
 """By how much a split must be faster to be worth another kind of parallelism."""
 MAX_MICRO_BATCH = 16
+GPUS_OF_A_SERVER = 8
 SHARDINGS: tuple[Sharding, ...] = ("zero3",)
 RECOMPUTES: tuple[Recompute, ...] = ("none", "selective", "full")
 
@@ -134,8 +135,9 @@ def least_cluster(job: Job, gpu: Gpu, stack: Stack | None = None, *, limit: int 
 
 
 def torchrun_lines(num_gpus: int, gpu: Gpu, recipe: str = "RECIPE.toml") -> str:
-    """Return the command that starts a run on each server of a cluster."""
-    per_node = min(num_gpus, 8)
-    nodes = -(-num_gpus // per_node)
-    where = " --rdzv-backend c10d --rdzv-endpoint $HEAD_NODE:29500" if nodes > 1 else " --standalone"
-    return f"torchrun --nnodes {nodes} --nproc-per-node {per_node}{where} --no-python herdling run {recipe}"
+    """Return the command that starts a run: on one GPU as it is, else the same on each server, of as many GPUs up to 8 as share the cluster evenly."""
+    if num_gpus == 1:
+        return f"herdling run {recipe}"
+    per_server = max(size for size in divisors(num_gpus) if size <= min(gpu.domain_size, GPUS_OF_A_SERVER))
+    where = "--standalone" if per_server == num_gpus else "--rdzv-backend c10d --rdzv-endpoint $HEAD_NODE:29500"
+    return f"torchrun --nnodes {num_gpus // per_server} --nproc-per-node {per_server} {where} --no-python herdling run {recipe}"

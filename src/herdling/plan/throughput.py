@@ -31,6 +31,8 @@ class Forecast:
     compute: float
     memory: float
     communication: float
+    exchange: float
+    """What of `communication` comes once a step: among the copies, where it is not hidden."""
     bubble: float
     optimizer: float
     tokens_per_s_per_gpu: float
@@ -75,6 +77,7 @@ def forecast(job: Job, split: Split, stack: Stack, gpu: Gpu, efficiency: Efficie
         compute=times * micro_batches * stage_layers * compute,
         memory=times * micro_batches * stage_layers * memory,
         communication=times * (micro_batches * (stage_layers * wires + each) + once),
+        exchange=times * once,
         bubble=times * bubble,
         optimizer=times * optimizer + efficiency.step,
         tokens_per_s_per_gpu=rate,
