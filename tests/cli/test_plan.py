@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from herdling.base.errors import HerdlingError, ModelError, SettingsError
 from herdling.cli.main import app
-from herdling.cli.plan_model import even_rows, read_model
+from herdling.cli.plan_cluster import even_rows, read_model
 from herdling.cli.plan_recipe import recipe_lines
 from herdling.model.presets import preset
 from herdling.plan.split import Job, Split

@@ -6,26 +6,18 @@ is missing, and the least cluster.
 
 from __future__ import annotations
 
-import json
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
 from herdling.base.errors import SettingsError
-from herdling.base.units import parse_count
-from herdling.cli.budget import plan_budget
-from herdling.cli.calibrate import calibrate_machine
-from herdling.cli.plan_model import even_rows, read_length, read_model
-from herdling.cli.plan_serving import plan_serving
-from herdling.cli.plan_table import print_plan
-from herdling.cli.plan_training import plan_training, write_picture
-from herdling.cli.reliability import forecast_run, print_answer
-from herdling.plan.goodput_forecast import Run
-from herdling.plan.hardware import Gpu, find_gpu
-from herdling.plan.split import Job
-from herdling.plan.stacks import find_stack
+
+if TYPE_CHECKING:
+    from herdling.plan.hardware import Gpu
+
+# Each way imports what it needs below: imports are half of this command's time.
 
 
 class Purpose(StrEnum):
@@ -36,10 +28,6 @@ class Purpose(StrEnum):
     dpo = "dpo"
     ppo = "ppo"
     serve = "serve"
-
-
-MODELS = {Purpose.train: (1, 0), Purpose.sft: (1, 0), Purpose.dpo: (1, 1), Purpose.ppo: (2, 2)}
-"""Models that are trained, and that only score."""
 
 
 class Format(StrEnum):
@@ -78,59 +66,65 @@ def plan(
 ) -> None:
     """Plan a run: what fits, how long, how much, and how to start it."""
     if calibrate or log or budget is not None:
-        _of_machine(budget, _cluster(gpu, gpus, memory, link, nic, price), gpus, price, recipe, law, log, as_json=as_json)
+        _of_machine(budget, Cluster(gpu, gpus, memory, link, nic, price), recipe, law, log, as_json=as_json)
         return
     _check_together(model, tokens, purpose, reliability=reliability, has_settings=bool(set_), has_picture=picture is not None)
     if model is None:
-        _give_reliability(*forecast_run(gpus, tokens, None, set_ or [], picture), as_json=as_json)
+        from herdling.cli.reliability import forecast_run, give_answer
+
+        give_answer(*forecast_run(gpus, tokens, None, set_ or [], picture), as_json=as_json)
         return
-    shape, num_gpus = read_model(model), 8 if gpus is None else gpus
-    if num_gpus < 1:
-        raise SettingsError(f"--gpus is {num_gpus}; accepted: 1 or more")
-    kind = find_gpu(gpu or "h100", memory_gib=memory, link_gb_per_s=link, nic_gb_per_s=nic, dollars_per_hour=price)
-    length = read_length(seq_len, shape)
-    if purpose is Purpose.serve:
-        plan_serving(shape, model, num_gpus, kind, length, sequences=16 if batch == "auto" else parse_count(batch, where="--batch"), as_json=as_json)
-        return
-    trained, frozen = MODELS[purpose]
-    job = Job(
-        model=shape,
-        seq_len=length,
-        global_batch=num_gpus if batch == "auto" else even_rows(parse_count(batch, where="--batch") / length),
-        attended=document,
+    from herdling.cli.plan_cluster import Question, plan_cluster, read_model
+
+    question = Question(
+        name=model,
+        model=read_model(model),
+        num_gpus=8 if gpus is None else gpus,
+        gpu=Cluster(gpu, gpus, memory, link, nic, price).kind(),
+        purpose=purpose.value,
+        seq_len=seq_len,
+        batch=batch,
+        tokens=tokens,
+        document=document,
         precision=precision.value,
-        trained_models=trained,
-        frozen_models=frozen,
+        stack=stack,
+        top=top,
+        overrides=tuple(set_ or ()) if reliability else None,
+        picture=picture,
     )
-    whole = parse_count(tokens, where="--tokens") if tokens else None
-    planned = plan_training(job, model, num_gpus, kind, find_stack(stack), purpose=purpose.value, top=top, tokens=whole)
-    if picture and not reliability:
-        write_picture(planned, picture)
-    speed = planned.described[0]["tokens_per_s_per_gpu"] * num_gpus
-    fails = forecast_run(num_gpus, tokens, speed, set_ or [], picture) if reliability else None
-    if as_json:
-        print(json.dumps(planned.as_dict() | ({"reliability": fails[1]} if fails else {}), indent=2))
-        return
-    print_plan(planned)
-    if fails:
-        _give_reliability(*fails, as_json=False)
+    plan_cluster(question, as_json=as_json)
 
 
-def _cluster(gpu: str | None, gpus: int | None, memory: float | None, link: float | None, nic: float | None, price: float | None) -> Gpu | None:
-    """Return the GPU that a budget is for, or None where the command line names none: then it is for this machine."""
-    if gpu is None and gpus is None:
-        return None
-    return find_gpu(gpu or "h100", memory_gib=memory, link_gb_per_s=link, nic_gb_per_s=nic, dollars_per_hour=price)
+class Cluster(NamedTuple):
+    """The GPUs as the command line names them."""
+
+    gpu: str | None
+    num_gpus: int | None
+    memory_gib: float | None
+    link_gb_per_s: float | None
+    nic_gb_per_s: float | None
+    dollars_per_hour: float | None
+
+    def kind(self) -> Gpu:
+        """Return their kind, an H100 where none is named, with what is given in place of its own values."""
+        from herdling.plan.hardware import find_gpu
+
+        own = {"memory_gib": self.memory_gib, "link_gb_per_s": self.link_gb_per_s, "nic_gb_per_s": self.nic_gb_per_s}
+        return find_gpu(self.gpu or "h100", **own, dollars_per_hour=self.dollars_per_hour)
 
 
-def _of_machine(
-    budget: str | None, gpu: Gpu | None, gpus: int | None, price: float | None, recipe: Path | None, law: str, log: Path | None, *, as_json: bool
-) -> None:
-    """Measure this machine, or say what a budget buys."""
+def _of_machine(budget: str | None, cluster: Cluster, recipe: Path | None, law: str, log: Path | None, *, as_json: bool) -> None:
+    """Measure this machine, or say what a budget buys: here, or on a cluster where one is named."""
     if budget is None:
+        from herdling.cli.calibrate import calibrate_machine
+
         calibrate_machine(log, as_json=as_json)
         return
-    plan_budget(budget, law=law, gpu=gpu, num_gpus=1 if gpus is None else gpus, dollars_per_hour=price, recipe=recipe, as_json=as_json)
+    from herdling.cli.budget import plan_budget
+
+    kind = None if cluster.gpu is None and cluster.num_gpus is None else cluster.kind()
+    num_gpus = 1 if cluster.num_gpus is None else cluster.num_gpus
+    plan_budget(budget, law=law, gpu=kind, num_gpus=num_gpus, dollars_per_hour=cluster.dollars_per_hour, recipe=recipe, as_json=as_json)
 
 
 def _check_together(model: str | None, tokens: str | None, purpose: Purpose, *, reliability: bool, has_settings: bool, has_picture: bool) -> None:
@@ -143,10 +137,3 @@ def _check_together(model: str | None, tokens: str | None, purpose: Purpose, *, 
         raise SettingsError("plan: no MODEL given; accepted: a size of the papers such as llama3.1-8b, a model folder or a config.json")
     if reliability and (purpose is Purpose.serve or (model is not None and tokens is None)):
         raise SettingsError("--reliability: how long training takes depends on its tokens. Add --tokens, such as 15.6T, and leave out --for serve")
-
-
-def _give_reliability(run: Run, answer: dict[str, Any], *, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps({"reliability": answer}, indent=2))
-    else:
-        print_answer(run, answer)

@@ -6,6 +6,7 @@ paper does not state, and that are printed.
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Iterable
 from dataclasses import asdict, replace
@@ -185,6 +186,14 @@ def _spares(run: Run, found: Forecast) -> dict[str, Any]:
     days = found.seconds / 86400
     needed = spares_for(run.rates.server, run.recovery.repair_seconds, days, most_days=SPARES_DAYS, chance=SPARES_CHANCE, generator=generator, num_runs=100)
     return {"servers": needed, "most_days_lost": SPARES_DAYS, "chance": SPARES_CHANCE}
+
+
+def give_answer(run: Run, answer: dict[str, Any], *, as_json: bool) -> None:
+    """Print the forecast of a run by itself, for a program or for a reader."""
+    if as_json:
+        print(json.dumps({"reliability": answer}, indent=2))
+    else:
+        print_answer(run, answer)
 
 
 def print_answer(run: Run, answer: dict[str, Any]) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 from math import ceil, inf
-from operator import itemgetter
 
 import numpy as np
 
@@ -112,6 +111,7 @@ class _Run:
     def __init__(self, rates: Rates, saving: Saving, recovery: Recovery, generator: np.random.Generator) -> None:
         deep, memory, _ = split_rates(rates, saving, recovery)
         self.rates, self.saving, self.recovery, self.generator = rates, saving, recovery, generator
+        self.draw, self.step, self.cycle = generator.standard_exponential, saving.step_seconds, saving.cycle_seconds  # asked for at every event
         self.rate, self.memory_share = deep + memory, memory / (deep + memory) if memory else 0.0
         self.server_share = (rates.server if recovery.replica_groups == 1 else 0.0) / (deep + memory) if deep + memory else 0.0
         self.time = self.origin = self.into = self.stored = self.waiting = self.maintained = 0.0
@@ -127,45 +127,51 @@ class _Run:
         """Go from event to event until `work` seconds of training are done."""
         while True:
             failure = self.time + self._exponential(self.rate)
-            events = ((failure, self._fail), (self.strike, self._corrupt), (self.detection, self._discover), (self.maintenance, self._maintain))
-            moment, happen = min(events, key=itemgetter(0))
-            moment = max(moment, self.time)  # what fell into a restart strikes at its end
+            first = min(failure, self.strike, self.detection, self.maintenance)
+            moment = max(first, self.time)  # what fell into a restart strikes at its end
             end = self._begun() + self._seconds_for(work - self.origin)
             if end <= moment:
                 self.time = end
                 return
             self._run_until(moment)
-            happen()
+            if first == failure:
+                self._fail()
+            elif first == self.strike:
+                self._corrupt()
+            elif first == self.detection:
+                self._discover()
+            else:
+                self._maintain()
 
     def _exponential(self, rate: float) -> float:
-        return self.generator.standard_exponential() / rate if rate else inf
+        return self.draw() / rate if rate else inf
 
     def _begun(self) -> float:
         """Return when this cycle of saves would have begun, had nothing struck since."""
-        return self.time - self.copies * self.saving.step_seconds - self.into
+        return self.time - self.copies * self.step - self.into
 
     def _seconds_for(self, work: float) -> float:
         """Return how long `work` takes from the beginning of a cycle, with the pauses of saving before its end."""
-        intervals = max(0, ceil(work / self.saving.interval_seconds - 1e-9) - 1)
-        pauses = intervals * (self.saving.step_seconds - self.saving.interval_seconds) + intervals // self.saving.saves_per_write * self.saving.pause_seconds
-        return work + pauses
+        saving = self.saving
+        intervals = max(0, ceil(work / saving.interval_seconds - 1e-9) - 1)
+        return work + (intervals * (self.step - saving.interval_seconds) + intervals // saving.saves_per_write * saving.pause_seconds)
 
     def _run_until(self, moment: float) -> None:
         """Train and save until then."""
         saving, begun = self.saving, self._begun()
-        cycles, rest = divmod(moment - begun, saving.cycle_seconds)
+        cycles, rest = divmod(moment - begun, self.cycle)
         if cycles:
             work = saving.saves_per_write * saving.interval_seconds
             written = self.origin + cycles * work
-            ready = begun + cycles * saving.cycle_seconds + saving.write_seconds
+            ready = begun + cycles * self.cycle + saving.write_seconds
             # A write ends before the next begins: only the last can be under way.
             self.stored = written if ready <= moment else written - work if cycles > 1 else self._stored_at(moment)
             self.writing = None if ready <= moment else (ready, written)
             self.origin = written
         else:
             self.stored = self._stored_at(moment)
-        self.copies = min(int(rest / saving.step_seconds), saving.saves_per_write - 1)
-        self.into = rest - self.copies * saving.step_seconds
+        self.copies = min(int(rest / self.step), saving.saves_per_write - 1)
+        self.into = rest - self.copies * self.step
         self.time = moment
 
     def _stored_at(self, time: float) -> float:
