@@ -6,9 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from herdling.base.errors import DataError, SettingsError
+from herdling.cli.main import app
 from herdling.cli.quickstart import DIAL, turned
+from herdling.plan.machine import this_identity, update_machine
 from herdling.plan.rungs import RUNGS
 from tests.plan.made_machine import made_machine
 
@@ -88,3 +91,27 @@ def test_a_damaged_choice_is_named(tmp_path: Path) -> None:
     (tmp_path / DIAL).write_text("{}")
     with pytest.raises(DataError, match=r"dial.json: cannot be read .* Remove it"):
         turn(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("speed", "arguments", "pretrain"),
+    [
+        (1.0, [], ("1.3M", "4M", "2048@256", 4e-3)),
+        (4.0, [], ("5M", "8M", "2048@256", 2.9e-3)),
+        (4.0, ["--set", "stages.pretrain.size=2M"], ("2M", "4M", "2048@256", 4e-3)),
+        (1.0, ["--budget", "30m"], ("5M", "8M", "2048@256", 2.9e-3)),
+    ],
+)
+def test_the_command_runs_the_recipe_with_what_was_chosen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, speed: float, arguments: list[str], pretrain: tuple[object, ...]
+) -> None:
+    place, ran = tmp_path / "machine.json", []
+    monkeypatch.setenv("HERDLING_MACHINE", str(place))
+    monkeypatch.setattr("herdling.cli.quickstart.run_recipe", lambda recipe, runs, again: ran.append(recipe))
+    update_machine(place, this_identity(), lambda before: made_machine(speed, identity=this_identity()))
+    for _ in range(2):
+        result = CliRunner().invoke(app, ["quickstart", "--runs", str(tmp_path / "runs"), *arguments], catch_exceptions=False)
+        assert result.exit_code == 0
+        update_machine(place, this_identity(), lambda before: made_machine(0.3, identity=this_identity()))  # busy by now: the choice stays
+    chosen = [(stage.size, stage.num_tokens, stage.batch, stage.optimizer.lr) for stage in (recipe.stages["pretrain"] for recipe in ran)]
+    assert chosen == [pretrain, pretrain]

@@ -38,3 +38,8 @@ def crowding(before: Moment | None, after: Moment | None, *, threads: int, cores
     others = ((after.everyone - before.everyone) - (after.own - before.own)) / wall
     taken = min(float(threads), others - max(0, cores - threads))
     return round(taken, 2) if taken > TOLERATED * threads else 0.0
+
+
+def cores(count: int) -> str:
+    """Write how many."""
+    return f"{count} core{'s' * (count != 1)}"

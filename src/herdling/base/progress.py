@@ -94,7 +94,7 @@ class TerminalProgress:
 
     def note(self, text: str) -> None:
         """Write one line above the live one."""
-        self.console.print(Text(f"  {self.name}: {text}", style="dim"))
+        self.console.print(Text(f"  {self.name}: {text}", style="dim"), soft_wrap=not self.console.is_terminal)  # a log file is not 80 characters wide
 
     def _line(self, done: int, now: float, shown: dict[str, Shown]) -> str:
         parts = [f"[bold]{self.position} {self.name}[/bold]".strip()]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from herdling.base.crowd import crowding, moment
+from herdling.base.crowd import cores, crowding, moment
 from herdling.base.environment import machine_file
 from herdling.base.units import format_bytes, format_count
 from herdling.cli.logged_runs import logged_runs
@@ -68,9 +68,7 @@ def measure(identity: Identity, place: Path | None, *, quick: bool, say: Say) ->
     machine = calibrate(identity, device, today=datetime.now(UTC).date(), quick=quick, tell=tell)
     taken = crowding(began, moment(), threads=device.threads, cores=os.cpu_count() or 1)
     if taken:
-        say(
-            f"other work took {taken:g} of {device.threads} cores meanwhile: what was measured holds for a machine that busy. Measure again when it is quiet"
-        )
+        say(f"other work took {taken:g} of {cores(device.threads)} meanwhile: what was measured holds for a machine that busy. Measure again when it is quiet")
         machine = replace(machine, source=f"{machine.source}, beside other work that took {taken:g} cores")
 
     def with_runs_of(before: Machine | None) -> Machine:
@@ -107,5 +105,4 @@ def print_machine(machine: Machine, place: Path | None, *, as_json: bool) -> Non
 def machine_name(machine: Machine) -> str:
     """Return what a machine is, in a few words."""
     identity = machine.identity
-    cores = f"{identity.cores} core{'s' * (identity.cores != 1)}"
-    return f"{identity.gpu or identity.processor.partition(' (')[0]}, {cores}, {machine.dtype}"
+    return f"{identity.gpu or identity.processor.partition(' (')[0]}, {cores(identity.cores)}, {machine.dtype}"

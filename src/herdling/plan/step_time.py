@@ -1,7 +1,7 @@
 """How long a training step of a small model takes on one device: seven kinds of work, each with a constant that is fitted to steps timed there. No torch.
 
 The roofline of `throughput.py` is about large matrices on GPUs. On a CPU a miniature's step is half pointwise work on activations, calls of operators and the
-loss, so FLOPs alone are off by a factor of three over the dial. Seconds of a step = constants . `work_of_step`, all of them positive. Not modelled: what other
+loss, so FLOPs a second differ by a factor of four over the dial. Seconds of a step = constants . `work_of_step`, all of them positive. Not modelled: what other
 programs take, memory that runs full, a loss in blocks (vocabularies far above 16K).
 """
 

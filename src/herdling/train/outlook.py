@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from herdling.base.crowd import Moment, crowding, moment
+from herdling.base.crowd import Moment, cores, crowding, moment
 from herdling.base.environment import machine_file
 from herdling.base.errors import HerdlingError
 from herdling.base.progress import Progress
@@ -74,7 +74,7 @@ class Outlook:
         deviation = seconds / expected - 1
         others = crowding(self.began, moment(), threads=torch.get_num_threads(), cores=os.cpu_count() or 1)
         besides = f"; {format_seconds(speed['aside_seconds'])} of validation and checkpoints besides" if speed["aside_seconds"] >= 0.05 else ""
-        crowd = f"; other work took {others:g} of its {torch.get_num_threads()} cores meanwhile" if others else ""
+        crowd = f"; other work took {others:g} of {cores(torch.get_num_threads())} meanwhile" if others else ""
         summary["forecast"] = f"{_between(expected, self.spread)}, measured {format_seconds(seconds)} ({deviation:+.0%})"
         speed["forecast"] = {
             "seconds": round(expected, 3),
