@@ -34,10 +34,13 @@ class Notes(SilentProgress):
         self.said.append(text)
 
 
-@pytest.fixture
-def inputs(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Inputs of both stages, with a model to tune."""
     torch.set_num_threads(1)
-    return make_inputs(tmp_path / "inputs")
+    folder = make_inputs(tmp_path_factory.mktemp("toy") / "inputs")
+    run_stage("pretrain", folder, folder / "model", num_tokens="1K")
+    return folder
 
 
 @pytest.fixture
@@ -76,18 +79,16 @@ def test_a_run_says_what_it_expects_and_what_became_of_it(tmp_path: Path, inputs
     assert "of validation and checkpoints besides" in said[-1]
 
 
-def test_the_result_is_the_same_bits_with_a_record_without_one_and_with_one_of_other_ground(
+def test_the_result_is_the_same_bits_with_a_record_without_one_and_turned_off(
     tmp_path: Path, inputs: Path, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pretrain(inputs, tmp_path / "nothing known")
     know(place)
     pretrain(inputs, tmp_path / "known")
-    update_machine(place, this_identity(), lambda before: made_machine(identity=this_identity(), dtype="bfloat16"))
-    pretrain(inputs, tmp_path / "other type")
     monkeypatch.setenv("HERDLING_MACHINE", "off")
     pretrain(inputs, tmp_path / "off")
-    made = [file_digests(tmp_path / name) for name in ("nothing known", "known", "other type", "off")]
-    assert made[0] == made[1] == made[2] == made[3]
+    made = [file_digests(tmp_path / name) for name in ("nothing known", "known", "off")]
+    assert made[0] == made[1] == made[2]
 
 
 def test_a_record_of_other_ground_is_said_and_the_run_is_only_glanced_at(tmp_path: Path, inputs: Path, place: Path) -> None:
@@ -159,19 +160,14 @@ def test_a_record_that_cannot_be_written_fails_no_run(tmp_path: Path) -> None:
 
 def test_turned_off_nothing_is_written(tmp_path: Path, inputs: Path) -> None:
     outlook(None).compare(told(), Notes())
-    summary = run_stage("sft", _with_model(tmp_path, inputs), tmp_path / "sft")
+    summary = run_stage("sft", inputs, tmp_path / "sft")
     assert "measured" in summary["forecast"]
     assert not list(tmp_path.rglob("machine.json"))
 
 
 def test_fewer_supervised_tokens_are_less_work(tmp_path: Path, inputs: Path, place: Path) -> None:
     know(place, law=StepLaw(step=1e-9, layer=1e-9, product=1e-30, element=1e-30, logit=1.0, score=1e-30, weight=1e-30))  # the loss is all that takes time
-    summary = run_stage("sft", _with_model(tmp_path, inputs), tmp_path / "sft")
+    summary = run_stage("sft", inputs, tmp_path / "sft")
     whole = replace(StepShape(model=decode(LlamaConfig, MODEL, "model"), tokens=512, sequence_length=64), supervised=1.0)
     share = summary["speed"]["forecast"]["seconds"] / (summary["steps"] * float(work_of_step(whole)[KINDS.index("logit")]))
     assert share == pytest.approx(summary["tokens_supervised"] * summary["epochs"] / summary["tokens"], rel=0.1)
-
-
-def _with_model(tmp_path: Path, inputs: Path) -> Path:
-    run_stage("pretrain", inputs, inputs / "model", num_tokens="1K")
-    return inputs
