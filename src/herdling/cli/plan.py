@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 # Each way imports what it needs below: imports are half of this command's time.
 
 
+CHINCHILLA = "chinchilla"
+
+
 class Purpose(StrEnum):
     """What the GPUs are to do."""
 
@@ -59,7 +62,7 @@ def plan(
     picture: Annotated[Path | None, typer.Option("--picture", metavar="FILE.svg", help="Draw memory and one step; with --reliability useful time.")] = None,
     budget: Annotated[str | None, typer.Option("--budget", help="What 10m, 1e15 FLOPs or $5 buy best: here, or on --gpu and --gpus; as a recipe.")] = None,
     recipe: Annotated[Path | None, typer.Option("--recipe", metavar="FILE.toml", help="For --budget: write the recipe here.")] = None,
-    law: Annotated[str, typer.Option("--law", help="For --budget: chinchilla, llama3, or a fit.json of your own.")] = "chinchilla",
+    law: Annotated[str, typer.Option("--law", help="For --budget: chinchilla, llama3, or a fit.json of your own.")] = CHINCHILLA,
     calibrate: Annotated[bool, typer.Option("--calibrate", help="Measure this machine, so that forecasts are its own.")] = False,
     log: Annotated[Path | None, typer.Option("--log", metavar="RUN", help="Calibrate by a finished run in place of measuring.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Write it for a program.")] = False,
@@ -69,6 +72,8 @@ def plan(
         _of_machine(budget, Cluster(gpu, gpus, memory, link, nic, price), recipe, law, log, as_json=as_json)
         return
     _check_together(model, tokens, purpose, reliability=reliability, has_settings=bool(set_), has_picture=picture is not None)
+    if recipe is not None or law != CHINCHILLA:
+        raise SettingsError("--recipe and --law belong to --budget. Add it, or leave them out")
     if model is None:
         from herdling.cli.reliability import forecast_run, give_answer
 

@@ -49,10 +49,10 @@ def plan_cluster(asked: Question, *, as_json: bool) -> None:
         raise SettingsError(f"--gpus is {asked.num_gpus}; accepted: 1 or more")
     length = read_length(asked.seq_len, asked.model)
     if asked.purpose == "serve":
-        sequences = 16 if asked.batch == "auto" else parse_count(asked.batch, where="--batch")
+        sequences = 16 if asked.batch == "auto" else read_count("--batch", asked.batch)
         plan_serving(asked.model, asked.name, asked.num_gpus, asked.gpu, length, sequences=sequences, as_json=as_json)
         return
-    tokens = parse_count(asked.tokens, where="--tokens") if asked.tokens else None
+    tokens = read_count("--tokens", asked.tokens) if asked.tokens else None
     planned = plan_training(
         read_job(asked, length), asked.name, asked.num_gpus, asked.gpu, find_stack(asked.stack), purpose=asked.purpose, top=asked.top, tokens=tokens
     )
@@ -74,10 +74,15 @@ def plan_cluster(asked: Question, *, as_json: bool) -> None:
 def read_job(asked: Question, length: int) -> Job:
     """Return the step that is planned."""
     trained, frozen = MODELS[asked.purpose]
+    batch = asked.num_gpus * length if asked.batch == "auto" else read_count("--batch", asked.batch)
+    if batch < length:
+        raise SettingsError(f"--batch is {batch:,} tokens, less than one row; accepted: {length:,} or more, or a smaller --seq-len")
+    if asked.document is not None and not 1 <= asked.document <= length:
+        raise SettingsError(f"--document is {asked.document:g}; accepted: between 1 and the tokens of a row, {length:,}")
     return Job(
         model=asked.model,
         seq_len=length,
-        global_batch=asked.num_gpus if asked.batch == "auto" else even_rows(parse_count(asked.batch, where="--batch") / length),
+        global_batch=asked.num_gpus if asked.batch == "auto" else even_rows(batch / length),
         attended=asked.document,
         precision=asked.precision,
         trained_models=trained,
@@ -85,11 +90,21 @@ def read_job(asked: Question, length: int) -> Job:
     )
 
 
+def read_count(option: str, text: str) -> int:
+    """Return a count such as 4M that is at least 1."""
+    count = parse_count(text, where=option)
+    if count < 1:
+        raise SettingsError(f"{option} is {text}; accepted: 1 or more")
+    return count
+
+
 def read_model(name: str) -> LlamaConfig:
     """Return a size of the papers by name, or the shape in a model folder or config.json."""
     path = Path(name)
-    if path.is_dir():
+    if name and path.is_dir():
         path = path / "config.json"
+        if not path.is_file():
+            raise SettingsError(f"{name}: has no config.json; accepted: a model folder, a config.json, or a size of the papers such as llama3.1-8b")
     if not path.is_file():
         return preset(name)
     try:
@@ -112,7 +127,7 @@ def read_model(name: str) -> LlamaConfig:
 
 def read_length(seq_len: str | None, model: LlamaConfig) -> int:
     """Return the tokens of a row: as given, else the model's context, at most 8K."""
-    return parse_count(seq_len, where="--seq-len") if seq_len else min(model.max_position_embeddings, 8192)
+    return read_count("--seq-len", seq_len) if seq_len else min(model.max_position_embeddings, 8192)
 
 
 def even_rows(rows: float) -> int:

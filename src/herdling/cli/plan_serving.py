@@ -17,16 +17,14 @@ from herdling.plan.throughput import decoding
 
 def plan_serving(model: LlamaConfig, name: str, gpus: int, gpu: Gpu, seq_len: int, *, sequences: int, as_json: bool) -> None:
     """Print how the GPUs serve: tensor parallel inside a server, pipeline across (Llama 3, section 6.1)."""
-    if sequences < 1:
-        raise SettingsError(f"--batch is {sequences}; accepted: 1 sequence or more")
     tp = max(size for size in (1, 2, 4, 8, 16, 32, 64) if size <= min(gpus, gpu.domain_size) and gpus % size == 0 and model.num_attention_heads % size == 0)
     pp = gpus // tp
     memory = inference_memory(model, tp=tp, pp=pp, sequences=sequences, seq_len=seq_len)
     if memory.total > gpu.memory_gib * 2**30:
         weights = model.num_parameters() * 2 / 2**30
         raise SettingsError(
-            f"{name} on {gpus} x {gpu.name}: serving needs {memory.total / 2**30:.0f} GiB a GPU, there are {gpu.memory_gib:.0f} "
-            f"(weights of {weights:.0f} GiB over {gpus}, cache of {sequences} x {seq_len:,} tokens). Change --gpus, --batch or --seq-len"
+            f"{name} on {gpus} x {gpu.name}: serving needs {memory.total / 2**30:,.0f} GiB a GPU, there are {gpu.memory_gib:.0f} "
+            f"(weights of {weights:.0f} GiB over {gpus}, cache of {sequences:,} x {seq_len:,} tokens). Change --gpus, --batch or --seq-len"
         )
     per_token, prompts = decoding(model, gpu, tp=tp, pp=pp, sequences=sequences, seq_len=seq_len)
     answer = {"tp": tp, "pp": pp, "memory_gib": in_gib(memory), "seconds_per_token": per_token, "prompt_seconds": prompts}

@@ -94,15 +94,23 @@ def nowhere(job: Job, name: str, num_gpus: int, gpu: Gpu, stack: Stack, found: S
     reasons = "; ".join(f"{reason} ({count} splits)" for reason, count in found.refused.most_common(3))
     said = f"{name} on {num_gpus:,} x {gpu.name}: no split fits: {reasons}"
     if found.least_gib == float("inf"):
-        return f"{said}; {job.global_batch:,} rows of {job.seq_len:,} tokens do not go round. Change --gpus, --batch or --seq-len"
+        return f"{said}; {_rows(job)} of {job.seq_len:,} tokens cannot be shared so. Change --gpus, --batch or --seq-len"
     least = least_cluster(job, gpu, stack)
     advice = f"the least cluster is {least:,} x {gpu.name}" if least else f"no cluster of {gpu.name} up to 131,072 holds it"
     return f"{said}; the leanest split needs {found.least_gib:.0f} GiB a GPU, there are {gpu.memory_gib:.0f}; {advice}. Change --gpus, --gpu or --seq-len"
+
+
+def _rows(job: Job) -> str:
+    return "1 row" if job.global_batch == 1 else f"{job.global_batch:,} rows"
 
 
 def write_picture(planned: Planned, path: Path) -> None:
     """Draw memory and one step of a plan."""
     from herdling.report.plan_picture import plan_picture
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text_atomic(path, plan_picture(planned.job, planned.gpu, planned.found.candidates, f"{planned.name} on {planned.num_gpus:,} x {planned.gpu.name}"))
+    drawn = plan_picture(planned.job, planned.gpu, planned.found.candidates, f"{Path(planned.name).name} on {planned.num_gpus:,} x {planned.gpu.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text_atomic(path, drawn)
+    except OSError as error:
+        raise SettingsError(f"--picture {path}: cannot be written ({error.strerror or error}). Name another file") from None

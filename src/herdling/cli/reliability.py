@@ -56,8 +56,11 @@ def forecast_run(
     """Return a run (what is None is Llama 3 405B's) and its forecast as plain data; draw it too, where that is asked for."""
     run, target, source = read_run(gpus, tokens, tokens_per_second, overrides)
     if picture:
-        picture.parent.mkdir(parents=True, exist_ok=True)
-        picture.write_text(draw_intervals(run), encoding="utf-8")
+        try:
+            picture.parent.mkdir(parents=True, exist_ok=True)
+            picture.write_text(draw_intervals(run), encoding="utf-8")
+        except OSError as error:
+            raise SettingsError(f"--picture {picture}: cannot be written ({error.strerror or error}). Name another file") from None
     return run, answer_of(run, target) | {"source": source}
 
 
