@@ -22,7 +22,7 @@ from result import give_result
 
 from herdling.plan.coverage import coverage_of_law, coverage_of_line, score_above, score_largest_budgets
 from herdling.plan.data_mix import fit_mixes, forecast_mixes
-from herdling.plan.downstream import LARGE_RUNS, fit_ladder
+from herdling.plan.downstream import LARGE_RUNS, Form, fit_ladder
 from herdling.plan.isoflop import fit_isoflop
 from herdling.plan.ladder import LadderRun, chosen_tasks, read_ladder, split_ladder, with_curves
 from herdling.plan.ladder_forecast import forecast_ladder
@@ -34,6 +34,7 @@ LLAMA_3_FLOPS = 3.8e25
 MIX_FLOPS, MIX_RATIO = 1.1e20, 20.0
 BESIROGLU = {"A": 477.826, "B": 2143.417, "E": 1.817218, "alpha": 0.347311, "beta": 0.367172}
 COUNTING = {"runs_alike": 0.0, "large_runs_more": LARGE_RUNS}
+FORMS: tuple[Form, ...] = ("shared", "per_task")
 NUM_BOOTSTRAPS = 1000
 NUM_TIMES = 5
 
@@ -120,10 +121,10 @@ def made_mixes(*, seed: int) -> tuple[MixRows, dict[str, float]]:
     return rows, truth
 
 
-def ladder(runs: Sequence[LadderRun], *, largest: float | None = None) -> dict[str, Any]:
+def ladder(runs: Sequence[LadderRun], *, largest: float | None = None, form: Form = "shared") -> dict[str, Any]:
     """Return the errors of accuracy for each larger run, and how many intervals held."""
     fitted, larger = split_ladder(list(runs), largest)
-    found = forecast_ladder(fitted, larger)
+    found = forecast_ladder(fitted, larger, form=form)
     errors = {name: run["mean_relative_error"] for name, run in found["runs"].items()}
     return {"exponents": found["exponents"], "errors": errors, "mean_relative_error": found["mean_relative_error"], "coverage": found["coverage"]}
 
@@ -132,7 +133,9 @@ def olmo(folder: Path) -> dict[str, Any]:
     """Return the published method's largest deviation from what was published, and the default's errors: chosen on the first split, read on the others."""
     reference = json.loads((folder / "olmo_ladder_reference_predictions.json").read_text(encoding="utf-8"))["reference"]["chained_main"]
     ends = read_ladder(folder / "olmo_ladder_final.csv")
-    runs = chosen_tasks(with_curves(ends, read_ladder(folder / "olmo_ladder_trajectory.csv.gz")), [row["Task"] for row in reference])
+    every = with_curves(ends, read_ladder(folder / "olmo_ladder_trajectory.csv.gz"))
+    runs = chosen_tasks(every, [row["Task"] for row in reference])
+    others = chosen_tasks([run for run in every if run.parameters < 2e9 or run.parameters > 4e9], sorted(set(ends[0].tasks) - set(runs[0].tasks)))
     published = fit_ladder([run for run in runs if run.marked], form="per_task", back_test=False)
     target = next(run for run in runs if run.name.startswith("peteish13"))
     deviations = []
@@ -144,6 +147,7 @@ def olmo(folder: Path) -> dict[str, Any]:
         "chosen_on_190M-760M_to_1B_3B": ladder([run for run in runs if run.parameters < 4e9], largest=8e8),
         "from_1.3B": ladder(runs, largest=1.5e9),
         "from_3B": ladder(runs, largest=4e9),
+        "tasks_that_chose_nothing_from_1.3B": {form: ladder(others, largest=1.5e9, form=form) for form in FORMS},
         "from_1.3B_without_curves": ladder(chosen_tasks(ends, [row["Task"] for row in reference]), largest=1.5e9),
     }
 

@@ -17,7 +17,7 @@ WITHOUT_IDEA = {"utils", "util", "common", "helpers", "misc", "core"}
 # What a user waits for at each call of the command line: none of it may wait for torch.
 TORCH_FREE = ("base", "types", "tokenizer", "recipe", "stages", "report", "cli")
 # Neighbours of a stage that it imports when it runs, not when a recipe is read.
-AT_WORK = {"herdling.stages.best_answers", "herdling.stages.ppo_models"}
+AT_WORK = {"herdling.stages.best_answers", "herdling.stages.ppo_models", "herdling.stages.sweep_runs"}
 
 
 def modules(*folders: str) -> list[str]:

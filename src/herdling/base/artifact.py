@@ -167,7 +167,7 @@ class Artifact:
 
     @property
     def kind(self) -> str:
-        """What it is: data, tokenizer, tokens, model, comparisons, reward, samples, scaling_law, evaluation, export, report."""
+        """What it is: data, tokenizer, tokens, model, comparisons, reward, samples, scaling_law, data_mix, evaluation, export, report."""
         return str(self.manifest["output"])
 
     @property

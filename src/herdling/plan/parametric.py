@@ -18,7 +18,7 @@ from herdling.plan.scaling_law import Array, ParametricLaw
 
 HUBER_DELTA = 1e-3
 MIN_POINTS = 6
-MIN_COMPUTE_RATIO = 2.0
+MIN_COMPUTE_RATIO = 1.5
 MIN_EXPONENT, MAX_EXPONENT = 0.01, 3.0
 _GRID = np.linspace(0.05, 1.1, 15)
 _SMALL = 1e-12

@@ -45,6 +45,7 @@ MODULES = {
     "train_tokenizer": "herdling.stages.train_tokenizer",
     "tokenize": "herdling.stages.tokenize",
     "scaling_laws": "herdling.stages.scaling_laws",
+    "choose_mix": "herdling.stages.choose_mix",
     "pretrain": "herdling.stages.pretrain",
     "sft": "herdling.stages.sft",
     "prepare_comparisons": "herdling.stages.prepare_comparisons",

@@ -14,7 +14,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isfinite, log
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,8 @@ class Sweep:
     loop: LoopConfig
     seed: int
     where: str
+    measured: dict[str, float] = field(default_factory=dict)
+    """Weight of each source in the held-out rows; as in training, if empty."""
 
     def held_out(self) -> TokenRows:
         """Return the held-out rows that every run is measured on."""
@@ -70,7 +72,7 @@ class Sweep:
         shards = open_shards(self.texts, "validation", tokenizer=self.tokenizer)
         return held_out_rows(
             shards,
-            {name: weight for name, weight in self.weights().items() if name in shards},
+            {name: weight for name, weight in (self.measured or self.weights()).items() if name in shards},
             max_tokens=self.validation_tokens,
             sequence_length=self.sequence_length,
             seed=stream_seed(self.seed, "held out"),
