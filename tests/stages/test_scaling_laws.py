@@ -134,7 +134,7 @@ def test_what_cannot_be_laid_out_is_refused_with_its_place(inputs, tmp_path, set
 def test_too_few_finished_runs_give_the_error_of_the_fits(inputs, tmp_path):
     settings = {**SETTINGS, "sizes": ["8K", "21K", "36K"]}
     trained_before(tmp_path, settings, broken=[points_of(settings)[0].name])
-    with pytest.raises(DataError, match="has 2 runs, a parabola needs at least 3 sizes"):
+    with pytest.raises(DataError, match="has 2 runs of 2 sizes, a parabola needs at least 3 sizes"):
         run_sweep(inputs, tmp_path, **settings)
 
 
