@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+from math import exp
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ import pytest
 from typer.testing import CliRunner
 
 from herdling.base.artifact import new_manifest, write_json_atomic
-from herdling.base.errors import DataError
+from herdling.base.errors import DataError, SettingsError
 from herdling.cli.logged_runs import logged_runs
 from herdling.cli.main import app
 from herdling.model.dial import dial
+from herdling.plan.efficiency import Efficiency
+from herdling.plan.hardware import find_gpu
 from herdling.plan.machine import read_machine, this_identity, update_machine
 from herdling.plan.step_time import StepLaw, StepShape
 from herdling.train import calibrate as calibration
@@ -134,3 +137,16 @@ def test_logs_that_say_nothing_of_this_machine_are_refused(tmp_path: Path) -> No
 def test_the_law_of_the_defaults_is_that_of_one_core() -> None:
     # 0.119 s of one core's time a step of 2,048 tokens (docs/log.md): what the defaults were fitted to.
     assert StepLaw().seconds(STEP) == pytest.approx(0.119, rel=0.1)
+
+
+def test_a_measured_gpu_is_planned_with_its_own_scalars(place: Path) -> None:
+    with pytest.raises(SettingsError, match=r"--gpu here: no GPU was measured here\. Measure one: herdling plan --calibrate"):
+        plan("llama3-8b", "--gpu", "here")
+    arguments = ("llama3-8b", "--gpus", "8", "--json", "--top", "1")
+    slow = made_machine(identity=this_identity(), gpu=find_gpu("h100", matmul_tflops=400.0), efficiency=Efficiency(matmul=0.5, spread=0.02))
+    update_machine(place, this_identity(), lambda before: slow)
+    known, here = (json.loads(plan(*arguments, "--gpu", name))["splits"][0] for name in ("h100", "here"))
+    assert here["step_seconds"] > 2.5 * known["step_seconds"]
+    assert here["step_seconds_interval"][1] / here["step_seconds"] == pytest.approx(exp(0.02))
+    bought = [json.loads(plan("--budget", "1h", "--gpus", "8", "--gpu", name, "--json"))["flops"] for name in ("h100", "here")]
+    assert bought[0] > 2 * bought[1]

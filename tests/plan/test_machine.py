@@ -55,6 +55,20 @@ def test_a_damaged_record_costs_its_measurements_and_no_run(tmp_path: Path, text
     assert read_machine(path, made_identity())[0] == made_machine()
 
 
+def test_one_machine_that_cannot_be_read_leaves_the_others(tmp_path: Path) -> None:
+    path = tmp_path / "machine.json"
+    for cores in (1, 2):
+        machine = made_machine(identity=made_identity(cores=cores), efficiency=Efficiency())
+        update_machine(path, machine.identity, lambda before, machine=machine: machine)  # type: ignore[misc]
+    data = json.loads(path.read_text())
+    data["machines"][0]["efficiency"]["of_another_version"] = 1.0
+    path.write_text(json.dumps(data))
+    assert read_machine(path, made_identity(cores=1))[0] == made_machine(identity=made_identity(cores=1), efficiency=Efficiency())
+    found, lines = read_machine(path, made_identity(cores=2))
+    assert found is None
+    assert "of_another_version" in lines[0]
+
+
 def test_nowhere_and_nothing_there_say_nothing(tmp_path: Path) -> None:
     assert read_machine(None, made_identity()) == (None, [])
     assert read_machine(tmp_path / "machine.json", made_identity()) == (None, [])

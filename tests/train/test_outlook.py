@@ -16,12 +16,20 @@ from herdling.base.crowd import Moment, moment
 from herdling.base.decode import decode
 from herdling.base.progress import SilentProgress
 from herdling.model.config import LlamaConfig
+from herdling.model.precision import Device
+from herdling.plan.efficiency import Efficiency
+from herdling.plan.hardware import find_gpu
 from herdling.plan.machine import read_machine, this_identity, update_machine
+from herdling.plan.split import Stack
 from herdling.plan.step_time import KINDS, StepLaw, StepShape, work_of_step
+from herdling.plan.throughput import forecast
 from herdling.stages.pretrain import Pretrain
-from herdling.train.outlook import Outlook
+from herdling.train.calibrate import ON_GPU, job_of
+from herdling.train.outlook import Outlook, _roofline
 from tests.plan.made_machine import made_machine
 from tests.stages.toy_training import LOOP, MODEL, PRETRAIN, make_inputs, run_stage, stage_run
+
+CPU = Device(device=torch.device("cpu"), dtype=torch.float32, threads=1, matmul_precision="highest")
 
 
 class Notes(SilentProgress):
@@ -171,3 +179,15 @@ def test_fewer_supervised_tokens_are_less_work(tmp_path: Path, inputs: Path, pla
     whole = replace(StepShape(model=decode(LlamaConfig, MODEL, "model"), tokens=512, sequence_length=64), supervised=1.0)
     share = summary["speed"]["forecast"]["seconds"] / (summary["steps"] * float(work_of_step(whole)[KINDS.index("logit")]))
     assert share == pytest.approx(summary["tokens_supervised"] * summary["epochs"] / summary["tokens"], rel=0.1)
+
+
+def test_on_a_gpu_the_roofline_forecasts_with_what_was_measured_of_it() -> None:
+    # No GPU is at hand: this is all of that path but the name that the driver gives.
+    shape = ON_GPU[0]
+    machine = made_machine(gpu=find_gpu("h100"), efficiency=Efficiency(spread=0.03))
+    found, seconds, spread = _roofline(machine, CPU, [(shape, 3), (ON_GPU[2], 1)], 4)
+    each = [forecast(*job_of(one), Stack(loss="chunked"), find_gpu("h100"), Efficiency()).seconds for one in (shape, ON_GPU[2])]
+    assert seconds == pytest.approx((3 * each[0] + each[1]) / 4)
+    assert spread == pytest.approx(0.03)
+    assert found.source == machine.source
+    assert _roofline(replace(machine, efficiency=None), CPU, [(shape, 1)], 1)[0].source == "the roofline of h100"

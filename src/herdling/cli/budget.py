@@ -37,7 +37,7 @@ from herdling.train.size import PAPER_RUNS
 TEXT_TOKENS, MORE_TOKENS = 2_995_000, 35_000_000
 """Of the starter's text for training, and of the packages that herdling needs, by a tokenizer of 4,096 ids on CPython 3.11; others differ a little."""
 TEXT_MARGIN = 0.97
-LARGEST_HERE = 60e6
+LARGEST_HERE = 200e6
 """Parameters of the largest size that this machine is asked for; what a budget buys beyond it is a matter for GPUs."""
 LARGE_VOCABULARY = 32_000
 NEAR = 6.0
@@ -56,11 +56,23 @@ class Question:
     budget: Budget
     law: NamedLaw
     gpu: Gpu | None = None
+    efficiency: Efficiency | None = None
+    """A measured machine's own scalars, in place of the shipped ones."""
     num_gpus: int = 1
     dollars_per_hour: float | None = None
 
 
-def plan_budget(text: str, *, law: str, gpu: Gpu | None, num_gpus: int, dollars_per_hour: float | None, recipe: Path | None, as_json: bool) -> None:
+def plan_budget(
+    text: str,
+    *,
+    law: str,
+    gpu: Gpu | None,
+    efficiency: Efficiency | None,
+    num_gpus: int,
+    dollars_per_hour: float | None,
+    recipe: Path | None,
+    as_json: bool,
+) -> None:
     """Answer what a budget buys; write the recipe where one is asked for, else print it."""
     if num_gpus < 1:
         raise SettingsError(f"--gpus is {num_gpus}; accepted: 1 or more")
@@ -68,7 +80,7 @@ def plan_budget(text: str, *, law: str, gpu: Gpu | None, num_gpus: int, dollars_
         raise SettingsError(f"--recipe {recipe}: is there already, and is not overwritten. Name another file")
     named = find_law(law)
     price = gpu.dollars_per_hour if gpu else dollars_per_hour
-    question = Question(budget=parse_budget(text), law=named, gpu=gpu, num_gpus=num_gpus, dollars_per_hour=price)
+    question = Question(budget=parse_budget(text), law=named, gpu=gpu, efficiency=efficiency, num_gpus=num_gpus, dollars_per_hour=price)
     answer = _on_cluster(question, gpu) if gpu else _on_this_machine(question)
     if recipe is not None:
         write_text_atomic(recipe, answer["recipe"])
@@ -126,7 +138,7 @@ def _on_cluster(question: Question, gpu: Gpu) -> dict[str, Any]:
     """Return the answer for rented GPUs: pre-training alone, split as the planner finds it fastest."""
     budget = seconds_of(question.budget, gpu.dollars_per_hour, question.num_gpus)
     flops = budget.amount if budget.kind == "flops" else budget.amount * question.num_gpus * gpu.matmul_tflops * 1e12 * USUAL_SHARE
-    offers = offers_on(gpu, question.num_gpus, compute_optimal_size(flops, question.law.law))
+    offers = offers_on(gpu, question.num_gpus, compute_optimal_size(flops, question.law.law), question.efficiency)
     if not offers:
         raise SettingsError(f"--budget {question.budget} on {question.num_gpus:,} x {gpu.name}: no size that it would train fits. Change --gpu or --gpus")
     choices = choose([offer for offer, _ in offers], budget, question.law.law)
@@ -137,11 +149,11 @@ def _on_cluster(question: Question, gpu: Gpu) -> dict[str, Any]:
     said += [f"{format_count(hours)} GPU hours, ${format_count(hours * gpu.dollars_per_hour)} at ${gpu.dollars_per_hour:g} each"]
     advice = f"fastest split of {question.num_gpus:,} x {gpu.name}: {split} (herdling's own trainer takes one GPU so far)"
     commands = torchrun_lines(question.num_gpus, gpu)
-    answer = _answer(question, choices, {"pretrain": best.seconds}, Efficiency().spread, [*said, advice])
+    answer = _answer(question, choices, {"pretrain": best.seconds}, (question.efficiency or Efficiency()).spread, [*said, advice])
     return answer | {"recipe": large_recipe(best, "\n".join(said), f"{advice}\n{commands}"), "machine": f"{question.num_gpus} x {gpu.name}"}
 
 
-def offers_on(gpu: Gpu, num_gpus: int, about: float) -> list[tuple[Offer, str]]:
+def offers_on(gpu: Gpu, num_gpus: int, about: float, efficiency: Efficiency | None = None) -> list[tuple[Offer, str]]:
     """Return the sizes near this many parameters that fit the cluster, with what they cost there and their fastest split in words."""
     sizes = [(_name(config), config, 2048) for config in dial_configs(vocab_size=LARGE_VOCABULARY, sequence_length=2048)]
     sizes += [(name, PRESETS[name], min(PRESETS[name].max_position_embeddings, 8192)) for name in PAPER_SIZES]
@@ -152,7 +164,7 @@ def offers_on(gpu: Gpu, num_gpus: int, about: float) -> list[tuple[Offer, str]]:
         candidates: tuple[Candidate, ...] = ()
         while not candidates and rows <= max(num_gpus, MAX_ROWS):
             job = Job(model=config, seq_len=length, global_batch=rows)
-            candidates = search(job, num_gpus, gpu, Stack(loss="chunked")).candidates
+            candidates = search(job, num_gpus, gpu, Stack(loss="chunked"), efficiency).candidates
             rows *= 2
         if candidates:
             split, step = candidates[0].split, candidates[0].forecast

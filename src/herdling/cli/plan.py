@@ -6,6 +6,7 @@ is missing, and the least cluster.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
@@ -15,6 +16,7 @@ import typer
 from herdling.base.errors import SettingsError
 
 if TYPE_CHECKING:
+    from herdling.plan.efficiency import Efficiency
     from herdling.plan.hardware import Gpu
 
 # Each way imports what it needs below: imports are half of this command's time.
@@ -44,7 +46,7 @@ class Format(StrEnum):
 def plan(
     model: Annotated[str | None, typer.Argument(metavar="[MODEL]", help="A size of the papers such as llama3.1-8b, or a config.json.")] = None,
     gpus: Annotated[int | None, typer.Option("--gpus", help="GPUs of the cluster [8].")] = None,
-    gpu: Annotated[str | None, typer.Option("--gpu", help="Their kind: h100, a100-80gb, ... [h100]")] = None,
+    gpu: Annotated[str | None, typer.Option("--gpu", help="Their kind: h100, a100-80gb, ...; here: as measured [h100].")] = None,
     purpose: Annotated[Purpose, typer.Option("--for", help="What they are to do.")] = Purpose.train,
     seq_len: Annotated[str | None, typer.Option("--seq-len", help="Tokens of a row [the model's context, at most 8K].")] = None,
     batch: Annotated[str, typer.Option("--batch", help="Tokens of a step; when serving, sequences at once.")] = "auto",
@@ -86,6 +88,7 @@ def plan(
         model=read_model(model),
         num_gpus=8 if gpus is None else gpus,
         gpu=Cluster(gpu, gpus, memory, link, nic, price).kind(),
+        efficiency=Cluster(gpu, gpus, memory, link, nic, price).efficiency(),
         purpose=purpose.value,
         seq_len=seq_len,
         batch=batch,
@@ -113,9 +116,21 @@ class Cluster(NamedTuple):
     def kind(self) -> Gpu:
         """Return their kind, an H100 where none is named, with what is given in place of its own values."""
         from herdling.plan.hardware import find_gpu
+        from herdling.plan.machine import measured_here
 
         own = {"memory_gib": self.memory_gib, "link_gb_per_s": self.link_gb_per_s, "nic_gb_per_s": self.nic_gb_per_s}
-        return find_gpu(self.gpu or "h100", **own, dollars_per_hour=self.dollars_per_hour)
+        own |= {"dollars_per_hour": self.dollars_per_hour}
+        if self.gpu == "here":
+            return replace(measured_here()[0], **{name: value for name, value in own.items() if value is not None})  # type: ignore[arg-type]
+        return find_gpu(self.gpu or "h100", **own)
+
+    def efficiency(self) -> Efficiency | None:
+        """Return what was fitted to this machine's own steps, where the GPUs are those here."""
+        if self.gpu != "here":
+            return None
+        from herdling.plan.machine import measured_here
+
+        return measured_here()[1]
 
 
 def _of_machine(budget: str | None, cluster: Cluster, recipe: Path | None, law: str, log: Path | None, *, as_json: bool) -> None:
@@ -129,7 +144,16 @@ def _of_machine(budget: str | None, cluster: Cluster, recipe: Path | None, law: 
 
     kind = None if cluster.gpu is None and cluster.num_gpus is None else cluster.kind()
     num_gpus = 1 if cluster.num_gpus is None else cluster.num_gpus
-    plan_budget(budget, law=law, gpu=kind, num_gpus=num_gpus, dollars_per_hour=cluster.dollars_per_hour, recipe=recipe, as_json=as_json)
+    plan_budget(
+        budget,
+        law=law,
+        gpu=kind,
+        efficiency=cluster.efficiency(),
+        num_gpus=num_gpus,
+        dollars_per_hour=cluster.dollars_per_hour,
+        recipe=recipe,
+        as_json=as_json,
+    )
 
 
 def _check_together(model: str | None, tokens: str | None, purpose: Purpose, *, reliability: bool, has_settings: bool, has_picture: bool) -> None:

@@ -14,6 +14,7 @@ from herdling.cli.plan_table import print_plan
 from herdling.cli.plan_training import plan_training, write_picture
 from herdling.model.config import LlamaConfig
 from herdling.model.presets import preset
+from herdling.plan.efficiency import Efficiency
 from herdling.plan.hardware import Gpu
 from herdling.plan.split import Job, Precision
 from herdling.plan.stacks import find_stack
@@ -41,6 +42,8 @@ class Question:
     overrides: tuple[str, ...] | None
     """Settings of the reliability; None where it is not asked for."""
     picture: Path | None
+    efficiency: Efficiency | None = None
+    """A measured machine's own scalars, in place of the shipped ones."""
 
 
 def plan_cluster(asked: Question, *, as_json: bool) -> None:
@@ -54,7 +57,15 @@ def plan_cluster(asked: Question, *, as_json: bool) -> None:
         return
     tokens = read_count("--tokens", asked.tokens) if asked.tokens else None
     planned = plan_training(
-        read_job(asked, length), asked.name, asked.num_gpus, asked.gpu, find_stack(asked.stack), purpose=asked.purpose, top=asked.top, tokens=tokens
+        read_job(asked, length),
+        asked.name,
+        asked.num_gpus,
+        asked.gpu,
+        find_stack(asked.stack),
+        purpose=asked.purpose,
+        top=asked.top,
+        tokens=tokens,
+        efficiency=asked.efficiency,
     )
     if asked.overrides is not None:
         from herdling.cli.reliability import forecast_run, print_answer

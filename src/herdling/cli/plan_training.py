@@ -9,6 +9,7 @@ from typing import Any
 from herdling.base.artifact import write_text_atomic
 from herdling.base.errors import SettingsError
 from herdling.cli.plan_recipe import recipe_lines
+from herdling.plan.efficiency import Efficiency
 from herdling.plan.hardware import Gpu
 from herdling.plan.layout import Candidate, Search, least_cluster, search, torchrun_lines
 from herdling.plan.memory import Memory
@@ -46,9 +47,11 @@ class Planned:
         }
 
 
-def plan_training(job: Job, name: str, num_gpus: int, gpu: Gpu, stack: Stack, *, purpose: str, top: int, tokens: int | None) -> Planned:
-    """Search all splits of a cluster. Raises `SettingsError`, with the least cluster, where none fits."""
-    found = search(job, num_gpus, gpu, stack)
+def plan_training(
+    job: Job, name: str, num_gpus: int, gpu: Gpu, stack: Stack, *, purpose: str, top: int, tokens: int | None, efficiency: Efficiency | None = None
+) -> Planned:
+    """Search all splits of a cluster, by the shipped scalars or by a machine's own. Raises `SettingsError`, with the least cluster, where none fits."""
+    found = search(job, num_gpus, gpu, stack, efficiency)
     if not found.candidates:
         raise SettingsError(nowhere(job, name, num_gpus, gpu, stack, found))
     return Planned(

@@ -19,8 +19,8 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from herdling.base.artifact import write_json_atomic
-from herdling.base.environment import hides_gpus
-from herdling.base.errors import LockedError
+from herdling.base.environment import hides_gpus, machine_file
+from herdling.base.errors import LockedError, SettingsError
 from herdling.plan.efficiency import Efficiency
 from herdling.plan.hardware import Gpu
 from herdling.plan.resampling import student_90
@@ -178,15 +178,30 @@ def update_machine(path: Path, identity: Identity, change: Callable[[Machine | N
     return changed
 
 
+def measured_here() -> tuple[Gpu, Efficiency]:
+    """Return this machine's GPU and scalars as they were measured. Raises `SettingsError` where none was."""
+    machine, lines = read_machine(machine_file(), this_identity())
+    if machine is None or machine.gpu is None:
+        raise SettingsError("; ".join([f"--gpu here: no GPU was measured here. Measure one: {CALIBRATE}", *lines]))
+    return machine.gpu, machine.efficiency or Efficiency()
+
+
 def _read(path: Path) -> tuple[list[Machine], list[str]]:
     """Return the machines that can be read, and a line when some cannot: a damaged record costs its measurements, never a run."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         if data["format"] != FORMAT:
             return [], [f"{path}: has format {data['format']!r}, this herdling reads {FORMAT}; measure again: {CALIBRATE}"]
-        return [_machine(raw) for raw in data["machines"]], []
+        raws = list(data["machines"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         return [], [f"{path}: cannot be read as measurements of a machine ({error!r}), so it is not used; measure again: {CALIBRATE}"]
+    machines, lines = [], []
+    for raw in raws:
+        try:
+            machines.append(_machine(raw))
+        except (KeyError, TypeError, ValueError, AttributeError, SettingsError) as error:  # such as scalars that another version of herdling had
+            lines.append(f"{path}: a machine in it cannot be read ({error!r}), so it is not used; measure again: {CALIBRATE}")
+    return machines, lines
 
 
 def _machine(raw: Mapping[str, Any]) -> Machine:
