@@ -116,11 +116,12 @@ class Cluster(NamedTuple):
     def kind(self) -> Gpu:
         """Return their kind, an H100 where none is named, with what is given in place of its own values."""
         from herdling.plan.hardware import find_gpu
-        from herdling.plan.machine import measured_here
 
         own = {"memory_gib": self.memory_gib, "link_gb_per_s": self.link_gb_per_s, "nic_gb_per_s": self.nic_gb_per_s}
         own |= {"dollars_per_hour": self.dollars_per_hour}
         if self.gpu == "here":
+            from herdling.plan.machine import measured_here
+
             return replace(measured_here()[0], **{name: value for name, value in own.items() if value is not None})  # type: ignore[arg-type]
         return find_gpu(self.gpu or "h100", **own)
 
