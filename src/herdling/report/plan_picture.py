@@ -18,8 +18,10 @@ from herdling.plan.throughput import Forecast
 from herdling.plan.timeline import Block, micro_batch_seconds, pipeline_blocks
 from herdling.report.standalone import standalone
 
-WIDTH, LEFT, RIGHT = 400.0, 92.0, 10.0
+WIDTH, LEFT, RIGHT = 400.0, 92.0, 20.0
 ROW = 22.0
+LETTER = 5.8
+"""Width of a bold letter on average."""
 SPACE = WIDTH - LEFT - RIGHT
 GAP = 22.0
 """Where micro-batches are left out."""
@@ -65,7 +67,7 @@ def _draw_memory(svg: ET.Element, gpu: Gpu, candidates: Sequence[Candidate], top
             width = gib / gpu.memory_gib * SPACE
             _rect(svg, x, y + 2, width, ROW - 7, colour, f"{name} {gib:.1f} GiB")
             x += width
-        _text(svg, f"{one.memory.total / 2**30:.0f}", min(x + 4, LEFT + SPACE - 16), y + 12)
+        _text(svg, f"{one.memory.total / 2**30:.0f}", x + 4, y + 12)
     bottom = top + ROW * len(candidates)
     ET.SubElement(svg, "rect", {"x": f"{LEFT:g}", "y": f"{top:g}", "width": f"{SPACE:g}", "height": f"{bottom - top - 2:g}", "class": "grid", "fill": "none"})
     return bottom
@@ -78,12 +80,13 @@ def _any(candidates: Sequence[Candidate], name: str) -> bool:
 def name_of(split: Split) -> str:
     """Return a split in a few letters: TP 8, CP 2, PP 16; DP alone where it is all."""
     named = [f"{name.upper()} {getattr(split, name)}" for name in ("tp", "cp", "pp") if getattr(split, name) > 1]
-    return " ".join(named) or f"DP {split.dp}"
+    return " ".join(named) or (f"DP {split.dp}" if split.dp > 1 else "1 GPU")
 
 
 def _draw_step(svg: ET.Element, job: Job, one: Candidate, top: float) -> float:
     split, step = one.split, one.forecast
-    heading = f"One step of {name_of(split)}: {format_seconds(step.seconds)}, {split.micro_batches(job)} micro-batches a copy"
+    count = split.micro_batches(job)
+    heading = f"One step of {name_of(split)}: {format_seconds(step.seconds)}, {count} micro-batch{'es' * (count > 1)} a copy"
     if split.pp == 1:
         return _draw_micro_batches(svg, job, split, step, _legend(svg, heading, WORK, top))
     return _draw_stages(svg, job, split, step, _legend(svg, f"{heading}; empty is bubble", PIPELINE, top))
@@ -164,12 +167,15 @@ def _foot(svg: ET.Element, seconds: float, bottom: float, note: str) -> float:
 def _legend(svg: ET.Element, heading: str, names: Sequence[tuple[str, int]], top: float) -> float:
     """Write a heading, and below it the names in their colours; return where the drawing may begin."""
     _text(svg, heading, 0, top + 11)
-    x = 0.0
+    x, y = 0.0, top + 18
     for name, colour in names:
-        _rect(svg, x, top + 18, 9, 9, colour, name)
-        _text(svg, name, x + 12, top + 27, style=f"name colour-{colour}")
-        x += 24 + 6.4 * len(name)
-    return top + 36
+        width = 20 + LETTER * len(name)
+        if x + width > WIDTH + 10:
+            x, y = 0.0, y + 14
+        _rect(svg, x, y, 9, 9, colour, name)
+        _text(svg, name, x + 12, y + 9, style=f"name colour-{colour}")
+        x += width
+    return y + 18
 
 
 def _rect(svg: ET.Element, x: float, y: float, width: float, height: float, colour: int, label: str) -> None:
