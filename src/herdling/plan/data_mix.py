@@ -83,7 +83,7 @@ def forecast_mixes(
     """Forecast every mix at a compute and a ratio of tokens to parameters, the best first; `importance` weighs the sources in the mean (all alike without).
 
     Raises:
-        SettingsError: an unknown source, or a target that is no number above 0.
+        SettingsError: an unknown source, or weights of which none is above 0.
     """
     parameters = (flops / FLOPS_PER_PARAMETER_AND_TOKEN / tokens_per_parameter) ** 0.5
     tokens = tokens_per_parameter * parameters

@@ -49,6 +49,7 @@ def fit_shared(parameters: Array, tokens: Array, values: Array, weights: Array, 
         basis = np.stack([np.ones((len(tried), len(size))), np.exp(-tried[:, :1] * size), np.exp(-tried[:, 1:] * data)], axis=-1)
         solved, reweighted, value = _solve(basis, values, weights, robust, noise)
         value += (noise * np.log(tried[:, 0] / tried[:, 1]) / EXPONENTS_DIFFER) ** 2 / 2
+        value = np.where(np.isfinite(value), value, np.inf)
         best = int(np.argmin(value))
         if value[best] <= least:
             least, middle, robust, constants = value[best], tried[best], reweighted[best], solved[best]
