@@ -84,6 +84,7 @@ def test_json_holds_memory_time_and_both_conventions() -> None:
     assert best["tp"] * best["cp"] * best["pp"] * best["dp"] == 64
     assert best["memory_gib"]["total"] < 80
     assert best["step_seconds_interval"][0] < best["step_seconds"] < best["step_seconds_interval"][1]
+    assert best["sent_gb"]["copies"] > 1
     assert 0.2 < best["mfu_causal"] < best["mfu_full"] < 0.7
 
 

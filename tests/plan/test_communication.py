@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from herdling.model.presets import preset
-from herdling.plan.communication import context_seconds, pipeline_seconds, sharding_seconds, tensor_seconds
+from herdling.plan.communication import context_seconds, pipeline_seconds, sharding_bytes, sharding_seconds, step_bytes, tensor_seconds
 from herdling.plan.hardware import find_gpu
 from herdling.plan.memory import layer_parameters
 from herdling.plan.split import Job, Split, Stack
@@ -28,3 +28,14 @@ def test_fsdp_gathers_twice_and_reduces_once() -> None:
     volume = (2 * 2 + 4) * parameters * 7 / 8  # bfloat16 weights forward and backward, float32 gradients
     assert sharding_seconds(LARGE, Split(dp=8), Stack(), H100, 126) == pytest.approx(volume / 450e9)
     assert sharding_seconds(LARGE, Split(), Stack(), H100, 126) == 0.0
+
+
+def test_what_a_step_sends_by_hand() -> None:
+    split = Split(tp=8, cp=2, pp=16, dp=64, virtual_stages=7)  # 32 micro-batches of 4,096 tokens a GPU
+    sent = step_bytes(LARGE, split, Stack())
+    hidden = 2 * 4096 * 16_384
+    assert sent["tensor"] == pytest.approx(32 * 126 / 16 * 4 * 2 * 7 / 8 * hidden)
+    assert sent["context"] == pytest.approx(32 * 126 / 16 * 3 * 2 * 2 * 4096 * 8 * 128 / 8)
+    assert sent["pipeline"] == pytest.approx(32 * 2 * hidden / 8 * 7)
+    assert sent["copies"] == pytest.approx(sharding_bytes(LARGE, split, Stack(), 126 / 16))
+    assert step_bytes(LARGE, Split(), Stack()) == {}

@@ -74,7 +74,7 @@ def test_llama_3_8b_on_a_server_as_torchao_measured_it(precision: Precision, sca
     # README of torchao.float8 (0.10): 8 H100, one row of 8,192 tokens each, torch.compile, FSDP2, selective recomputation. No scalar was fitted to it.
     job = Job(model=preset("llama3-8b"), seq_len=8192, global_batch=8, precision=precision)
     found = forecast(job, Split(dp=8, recompute="selective"), replace(STACKS["torchtitan"], scales=scales), H100)
-    assert found.tokens_per_s_per_gpu == pytest.approx(rate, rel=0.12)
+    assert found.tokens_per_s_per_gpu == pytest.approx(rate, rel=0.06)
 
 
 def test_an_exchange_behind_the_work_takes_less() -> None:

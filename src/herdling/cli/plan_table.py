@@ -58,6 +58,8 @@ def _duration(seconds: float) -> str:
 def _print_first(console: Console, best: dict[str, Any], memory_gib: float) -> None:
     console.print(f"memory of the first, GiB a GPU (of {memory_gib:.0f}): " + memory_bar(best["memory_gib"], memory_gib))
     console.print("time of the first: " + ", ".join(f"{name} {_seconds(seconds)}" for name, seconds in best["parts_seconds"].items()))
+    if best["sent_gb"]:
+        console.print("a GPU of the first sends in a step: " + ", ".join(f"{kind} {volume:,.1f} GB" for kind, volume in best["sent_gb"].items()))
     if "generation_seconds" in best:
         console.print(f"before each step the answers are written, half of each row: {best['generation_seconds']:.1f}s (assumed speeds, splits as in training)")
     if "run" in best:

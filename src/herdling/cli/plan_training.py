@@ -9,6 +9,7 @@ from typing import Any
 from herdling.base.artifact import write_text_atomic
 from herdling.base.errors import SettingsError
 from herdling.cli.plan_recipe import recipe_lines
+from herdling.plan.communication import step_bytes
 from herdling.plan.efficiency import Efficiency
 from herdling.plan.hardware import Gpu
 from herdling.plan.layout import Candidate, Search, least_cluster, search, torchrun_lines
@@ -60,18 +61,19 @@ def plan_training(
         num_gpus=num_gpus,
         gpu=gpu,
         found=found,
-        described=[describe(one, job, num_gpus, gpu, tokens) for one in found.candidates[:top]],
+        described=[describe(one, job, num_gpus, gpu, stack, tokens) for one in found.candidates[:top]],
         command=torchrun_lines(num_gpus, gpu),
         recipe=recipe_lines(job, found.candidates[0].split, name, purpose, tokens),
     )
 
 
-def describe(one: Candidate, job: Job, num_gpus: int, gpu: Gpu, tokens: int | None) -> dict[str, Any]:
+def describe(one: Candidate, job: Job, num_gpus: int, gpu: Gpu, stack: Stack, tokens: int | None) -> dict[str, Any]:
     """Return a candidate as plain data."""
     split, step = one.split, one.forecast
     described = {name: getattr(split, name) for name in GROUPS}
     described |= {"memory_gib": in_gib(one.memory), "step_seconds": step.seconds, "step_seconds_interval": [step.low, step.high]}
     described |= {"parts_seconds": {name: getattr(step, name) for name in TIMES}}
+    described |= {"sent_gb": {kind: volume / 1e9 for kind, volume in step_bytes(job, split, stack).items()}}
     described |= {"tokens_per_s_per_gpu": step.tokens_per_s_per_gpu, "mfu_causal": step.mfu_causal, "mfu_full": step.mfu_full}
     described |= {"flops_per_token_causal": flops_per_token(job, "causal"), "flops_per_token_full": flops_per_token(job, "full")}
     writing = generation_seconds(job, split, gpu) if job.trained_models > 1 else 0.0
