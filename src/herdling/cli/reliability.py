@@ -18,6 +18,8 @@ from herdling.base.errors import SettingsError, did_you_mean
 from herdling.base.units import format_count, format_seconds, parse_count
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from herdling.plan.failures import FailureTable, Rates
     from herdling.plan.goodput_forecast import Forecast, Run
 
@@ -199,12 +201,7 @@ def give_answer(run: Run, answer: dict[str, Any], *, as_json: bool) -> None:
         print_answer(run, answer)
 
 
-def print_answer(run: Run, answer: dict[str, Any]) -> None:
-    """Print the forecast for a reader."""
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(highlight=False, soft_wrap=not Console().is_terminal)
+def _print_run(console: Console, run: Run, answer: dict[str, Any]) -> None:
     (low, high), source = answer["days_interval"], answer["source"]
     console.print(
         f"{answer['efficiency']:.1%} of the time is useful: {format_count(run.tokens)} tokens take {answer['days']:.1f} days ({low:.1f} to {high:.1f}"
@@ -221,6 +218,15 @@ def print_answer(run: Run, answer: dict[str, Any]) -> None:
     if "by" in source:
         shares = ", ".join(f"{name} {count / source['failures']:.1%}" for name, count in source["by"].items())
         console.print(f"{source['failures']:,} failures in {source['days']:g} days: {shares}")
+
+
+def print_answer(run: Run, answer: dict[str, Any]) -> None:
+    """Print the forecast for a reader."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, soft_wrap=not Console().is_terminal)
+    _print_run(console, run, answer)
     spent = Table("of elapsed time", "share", title="Where the time goes", title_justify="left")
     for name, share in answer["shares"].items():
         if share:
