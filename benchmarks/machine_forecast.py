@@ -88,7 +88,7 @@ def shapes() -> list[StepShape]:
 
 def paired(device: Device) -> dict[str, Any]:
     """Time the steps of calibration and of all sizes in turn, so that what disturbs the machine touches all alike; forecast each size from the former."""
-    wanted = [shape for shape in shapes() if shape.supervised == 1.0]
+    wanted = shapes()
     timed = time_steps(device, [*WHOLE, *SHORT, *GLANCE, *wanted], rounds=ROUNDS, clock=time.thread_time)
     sizes = timed[-len(wanted) :]
     parts = {"whole": timed[: len(WHOLE)], "quick": timed[len(WHOLE) : len(WHOLE) + len(SHORT)], "glance": timed[len(WHOLE) + len(SHORT) : -len(wanted)]}

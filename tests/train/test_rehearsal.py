@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from herdling.model.precision import Device
 from herdling.plan.step_time import StepLaw
-from herdling.train.rehearsal import GLANCE, SHORT, WHOLE, glance, measure_law, small_llama, time_steps
+from herdling.train.rehearsal import GLANCE, SHORT, WHOLE, _random_batches, glance, measure_law, small_llama, time_steps
 
 CPU = Device(device=torch.device("cpu"), dtype=torch.float32, threads=1, matmul_precision="highest")
 TINY = (small_llama(64, 1, vocab=64, tokens=64, length=32), small_llama(64, 2, vocab=64, tokens=64, length=32, micro=32))
@@ -29,6 +31,13 @@ def test_a_step_is_timed_from_one_look_at_the_clock_to_the_next() -> None:
     assert [one.seconds for one in timed] == [1.0, 1.0]
     assert [one.shape for one in timed] == list(TINY)
     assert rounds == [1, 2, 3]
+
+
+def test_the_steps_have_a_loss_where_they_are_to_have_one() -> None:
+    shape = replace(TINY[1], supervised=0.25)
+    batch = next(_random_batches(shape, 3))
+    assert batch.input_ids.shape == (3, 32)
+    assert batch.loss_mask.float().mean() == 0.25
 
 
 def test_random_numbers_go_on_as_if_nothing_had_been_timed() -> None:

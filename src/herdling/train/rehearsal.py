@@ -169,10 +169,10 @@ class _NoFeed:
 
 def _random_batches(shape: StepShape, rows: int) -> Iterator[Batch]:
     chance = np.random.default_rng(0)
+    supervised = np.tile(np.arange(shape.sequence_length) < shape.supervised * shape.sequence_length, (rows, 1))
     while True:
         ids = chance.integers(0, shape.model.vocab_size, (rows, shape.sequence_length + 1))
-        none = np.zeros((rows, shape.sequence_length), np.bool_)
-        yield make_batch(ids[:, :-1], ids[:, 1:], ~none, none)
+        yield make_batch(ids[:, :-1], ids[:, 1:], supervised, np.zeros_like(supervised))
 
 
 @contextmanager
