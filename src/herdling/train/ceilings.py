@@ -78,7 +78,7 @@ def _attention_rate(device: Device, tries: int) -> float:
 def exchange_rate(kind: str, ranks: int, *, num_bytes: int = EXCHANGE_BYTES, tries: int = 5) -> float:
     """Return the bytes/s that each of so many processes (one a GPU) sends and receives in an all-reduce: volume 2 (n - 1) / n of the tensor by the ring."""
     with tempfile.TemporaryDirectory() as folder:
-        start_processes(_exchange, (kind, ranks, num_bytes, tries, folder), nprocs=ranks, start_method="spawn")  # type: ignore[no-untyped-call]
+        start_processes(_exchange, (kind, ranks, num_bytes, tries, folder), nprocs=ranks, start_method="spawn")
         seconds = max(float(path.read_text(encoding="utf-8")) for path in Path(folder).glob("seconds-*"))
     return 2 * (ranks - 1) / ranks * num_bytes / seconds
 
