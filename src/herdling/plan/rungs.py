@@ -20,8 +20,8 @@ from herdling.plan.step_time import StepLaw, StepShape
 
 VOCABULARY = 4096
 SEQUENCE_LENGTH = 256
-WHOLE_SECONDS = 11 * 60.0
-"""What the quickstart may take where nobody says: what it takes on two cores, and a little."""
+WHOLE_SECONDS = 10 * 60.0
+"""What the quickstart may take where nobody says: about what the first rung takes on two cores."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,9 +60,9 @@ TUNED_TOKENS = MappingProxyType({"assistant": 3.2e6, "quickstart": 3.2e6})
 SUPERVISED = 0.38
 """Share of them that has a loss."""
 # What the other stages take, as multiples of pre-training the first rung: those that read text, whatever the model; those whose work grows with the model
-# (sampling, judging, preferences, reward models). Of 10 min 27 s on two cores (docs/log.md); on one core the latter were 2, for sampling gains little by two.
+# (sampling, judging, preferences, reward models). Of 10 min 27 s on two cores (docs/log.md), where pre-training takes 110 s; on one core the latter were 2 to 3.
 READING = MappingProxyType({"assistant": 0.05, "quickstart": 0.06})
-AFTERWARDS = MappingProxyType({"assistant": 0.3, "quickstart": 3.0})
+AFTERWARDS = MappingProxyType({"assistant": 0.5, "quickstart": 4.0})
 
 
 def whole_seconds(law: StepLaw, rung: Rung, *, recipe: str = "quickstart", factor: float = 1.0) -> float:
