@@ -30,7 +30,7 @@ def test_losses_of_a_large_model_on_each_mix_come_back_and_the_best_mix_is_first
     for forecast in found:
         assert forecast.losses == pytest.approx(truth[forecast.mix], rel=2e-3)
     assert [forecast.mix for forecast in found] == sorted(truth, key=lambda mix: sum(truth[mix].values()))
-    assert found[0].chance_best == 1.0
+    assert found[0].chance_best == max(forecast.chance_best for forecast in found)
 
 
 def test_a_source_that_counts_alone_decides_alone() -> None:

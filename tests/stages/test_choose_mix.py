@@ -100,11 +100,11 @@ def test_all_mixes_are_measured_on_the_same_rows_with_every_source_alike(inputs,
 
 
 def test_a_run_that_diverged_is_counted_and_too_few_are_refused(inputs, tmp_path):
-    trained_before(inputs, tmp_path / "one", broken=[("code", 0)])
-    assert choose(inputs, tmp_path / "one")["left_out"] == 1
-    trained_before(inputs, tmp_path / "two", broken=[("code", 0), ("code", 1)])
-    with pytest.raises(DataError, match="the mix code has 2 runs"):
-        choose(inputs, tmp_path / "two")
+    trained_before(inputs, tmp_path, broken=[("code", 0)])
+    with pytest.raises(DataError, match="the mix code has 3 runs"):
+        choose(inputs, tmp_path)
+    ledger = json.loads((tmp_path / "ledger.json").read_text())
+    assert ledger["dropped"]["diverged"]["count"] == 1
 
 
 @pytest.mark.parametrize(
@@ -123,12 +123,12 @@ def test_what_cannot_be_chosen_from_is_refused(inputs, tmp_path, changed, messag
 
 @pytest.mark.slow
 def test_mixes_are_trained_and_trained_again_only_where_they_were_not(inputs, tmp_path):
-    settings = {"budgets": ["1e9", "2e9", "4e9"], "target": "1e10", "loop": {"device": "cpu", "dtype": "float32"}}
+    settings = {"budgets": ["1e9", "1.5e9", "2e9", "3e9"], "target": "1e10", "loop": {"device": "cpu", "dtype": "float32"}}
     summary = choose(inputs, tmp_path, **settings)
     table = (tmp_path / "mixes.csv").read_bytes()
     found = json.loads((tmp_path / "mixes.json").read_text())["mixes"]
     assert all(0 < source["loss"] < np.log(300) for mix in found.values() for source in mix["losses"].values())
-    assert summary["runs"] == 6
+    assert summary["runs"] == 8
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("mixes/*/runs/*/row_losses.npy")}
     choose(inputs, tmp_path, **settings)
     assert {path: path.stat().st_mtime_ns for path in before} == before

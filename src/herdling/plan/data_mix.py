@@ -21,7 +21,7 @@ from herdling.plan.shared_law import SharedLaw, fit_shared, refit_shared
 
 NOISE = 0.003
 """Huber's threshold on the log of a loss: another seed moves a small model's loss by about this."""
-MIN_RUNS, MIN_RUNS_OF_ITS_OWN = 3, 6
+MIN_RUNS, MIN_LEFT, MIN_LEFT_OF_ITS_OWN = 4, 3, 6
 OWN_BETTER = 0.8
 """A mix has exponents of its own where these miss its largest runs by less than this share of what shared ones miss."""
 NUM_WORLDS = 400
@@ -62,7 +62,7 @@ def fit_mixes(rows: MixRows) -> MixFit:
     """Fit every mix on every source.
 
     Raises:
-        DataError: fewer than two mixes, or one with fewer than three runs or of one compute only.
+        DataError: fewer than two mixes, or one with fewer than four runs or of one compute only.
     """
     mixes = tuple(dict.fromkeys(rows.mixes))
     _require_runs(rows, mixes)
@@ -97,11 +97,11 @@ def forecast_mixes(
         MixForecast(
             mix=mix,
             losses={source: float(losses[source][row]) for source in losses},
-            intervals={source: _interval(worlds[source][:, row]) for source in losses},
+            intervals={source: _interval(worlds[source][:, row], losses[source][row]) for source in losses},
             mean=float(mean[row]),
-            interval=_interval(means[:, row]),
+            interval=_interval(means[:, row], mean[row]),
             behind=float(mean[row] - mean[best]),
-            behind_interval=_interval(means[:, row] - means[:, best]),
+            behind_interval=_interval(means[:, row] - means[:, best], mean[row] - mean[best]),
             chance_best=float(chance[row]),
         )
         for row, mix in enumerate(fit.mixes)
@@ -165,12 +165,12 @@ def _membership(rows: MixRows, mixes: Sequence[str]) -> Array:
 
 def _laws(rows: MixRows, loss: Array, weights: Array, *, own: bool) -> tuple[SharedLaw, ...]:
     groups = weights[:, None] if own else weights[None]
-    return tuple(fit_shared(rows.parameters, rows.tokens, np.broadcast_to(loss, group.shape), group, noise=NOISE) for group in groups)
+    return tuple(fit_shared(rows.parameters, rows.tokens, np.broadcast_to(loss, group.shape), group, noise=NOISE, usual=True) for group in groups)
 
 
 def _missed(rows: MixRows, loss: Array, weights: Array, kept: Array, *, own: bool) -> float | None:
     """Return the mean |relative error| of the largest runs of each mix forecast from the others; None where a mix has too few left."""
-    if kept.sum(axis=1).min() < (MIN_RUNS_OF_ITS_OWN if own else MIN_RUNS):
+    if kept.sum(axis=1).min() < (MIN_LEFT_OF_ITS_OWN if own else MIN_LEFT):
         return None
     laws = _laws(rows, loss, kept, own=own)
     expected = np.concatenate([np.atleast_2d(law.values(rows.parameters, rows.tokens)) for law in laws])
@@ -181,7 +181,8 @@ def _worlds(fit: MixFit, parameters: float, tokens: float, num_worlds: int, seed
     """Return losses [worlds, mixes] at the target for each source: laws refitted to residuals of whole runs drawn anew, so the sources of a run go together."""
     rows, weights = fit.rows, _membership(fit.rows, fit.mixes)
     count = len(rows.mixes)
-    drawn = np.random.default_rng(seed).integers(count, size=(num_worlds, count))
+    generator = np.random.default_rng(seed)
+    drawn, luck = generator.integers(count, size=(num_worlds, count)), generator.standard_normal((num_worlds, count))
     found = {}
     for source, loss in rows.losses.items():
         expected = np.concatenate([np.atleast_2d(law.values(rows.parameters, rows.tokens)) for law in fit.laws[source]])
@@ -189,7 +190,9 @@ def _worlds(fit: MixFit, parameters: float, tokens: float, num_worlds: int, seed
         free = max(1, count - CONSTANTS * len(fit.mixes) - EXPONENTS)
         # Residuals are smaller than the noise, by what the fit took up, and by what few of them do not know of it (Student).
         residual = np.log(loss / at_run) * (count / free) ** 0.5 * student_90(free) / Z_90
-        made = at_run * np.exp(residual[drawn])
+        # Few runs may be met exactly; another seed would move them all the same.
+        missing = max(0.0, NOISE**2 - float(np.mean(residual**2))) ** 0.5
+        made = at_run * np.exp(residual[drawn] + missing * luck)
         found[source] = _refitted(fit, source, weights, made, lambda law: law.values(parameters, tokens))
     return found
 
@@ -199,7 +202,7 @@ def _refitted(fit: MixFit, source: str, weights: Array, made: Array, at: Callabl
     columns = []
     for law, group in zip(fit.laws[source], groups, strict=True):
         values = np.broadcast_to(made[:, None], (len(made), *group.shape))
-        alpha, beta, constants = refit_shared(law, rows.parameters, rows.tokens, values, group, noise=NOISE)
+        alpha, beta, constants = refit_shared(law, rows.parameters, rows.tokens, values, group, noise=NOISE, usual=True)
         columns.append([at(SharedLaw(alpha=a, beta=b, constants=c, centre=law.centre)) for a, b, c in zip(alpha, beta, constants, strict=True)])
     return np.concatenate([np.array(column) for column in columns], axis=1)
 
@@ -217,6 +220,7 @@ def _shares(fit: MixFit, importance: Mapping[str, float]) -> dict[str, float]:
     return {source: weight / total for source, weight in weights.items()}
 
 
-def _interval(values: Array) -> Interval:
-    low, high = np.percentile(values, [5, 95])
-    return Interval(low=float(low), high=float(high))
+def _interval(values: Array, middle: float) -> Interval:
+    """Return what is as near to the forecast as nine worlds of ten: where refits lean to one side, so may the forecast have, to the other."""
+    reach = float(np.percentile(np.abs(values - middle), 90))
+    return Interval(low=float(middle - reach), high=float(middle + reach))

@@ -16,6 +16,8 @@ from herdling.plan.scaling_law import Array
 
 EXPONENTS_DIFFER = 0.3
 """Prior deviation of log(alpha / beta). Tried on the OLMo ladder up to 3B: 0.1 to 1, docs/decisions/0076."""
+USUAL_EXPONENT, USUAL_SPREAD = 0.33, 0.4
+"""Where `usual` is asked for: prior of the geometric mean of alpha and beta, and its deviation in log. Published laws of losses have 0.28 to 0.37."""
 _MIDDLE, _REACH = 0.4, 0.35
 _REFIT_REACH, _REFIT_ROUNDS, _REFIT_NARROWING = 0.3, 7, 0.6
 _ROUNDS, _WIDE_ROUNDS, _NARROWING, _REWEIGHTED = 22, 2, 0.74, 4
@@ -37,8 +39,11 @@ class SharedLaw:
         return np.asarray(self.constants @ falls)
 
 
-def fit_shared(parameters: Array, tokens: Array, values: Array, weights: Array, *, noise: float) -> SharedLaw:
-    """Fit rows [T, R] of positive values at R runs; `weights` [T, R], 0 where a row was not measured; `noise` is Huber's threshold on the log of a value."""
+def fit_shared(parameters: Array, tokens: Array, values: Array, weights: Array, *, noise: float, usual: bool = False) -> SharedLaw:
+    """Fit rows [T, R] of positive values at R runs; `weights` [T, R], 0 where a row was not measured; `noise` is Huber's threshold on the log of a value.
+
+    `usual` draws the exponents to those of published laws of losses, for rows so short that they could say anything.
+    """
     centre = float(np.log(parameters).mean()), float(np.log(tokens).mean())
     size, data = np.log(parameters) - centre[0], np.log(tokens) - centre[1]
     weights = weights / weights.mean()
@@ -48,7 +53,7 @@ def fit_shared(parameters: Array, tokens: Array, values: Array, weights: Array, 
         tried = np.clip(middle + reach * np.array(list(product(steps, steps))), 0.01, 2.0)
         basis = np.stack([np.ones((len(tried), len(size))), np.exp(-tried[:, :1] * size), np.exp(-tried[:, 1:] * data)], axis=-1)
         solved, reweighted, value = _solve(basis, values, weights, robust, noise)
-        value += (noise * np.log(tried[:, 0] / tried[:, 1]) / EXPONENTS_DIFFER) ** 2 / 2
+        value += _prior(np.log(tried), noise, usual=usual) / 2
         value = np.where(np.isfinite(value), value, np.inf)
         best = int(np.argmin(value))
         if value[best] <= least:
@@ -57,8 +62,10 @@ def fit_shared(parameters: Array, tokens: Array, values: Array, weights: Array, 
     return SharedLaw(alpha=float(middle[0]), beta=float(middle[1]), constants=constants, centre=centre)
 
 
-def refit_shared(law: SharedLaw, parameters: Array, tokens: Array, values: Array, weights: Array, *, noise: float) -> tuple[Array, Array, Array]:
-    """Refit a law to made values [M, T, R] that scatter around it; returns alpha [M], beta [M] and constants [M, T, 3].
+def refit_shared(
+    law: SharedLaw, parameters: Array, tokens: Array, values: Array, weights: Array, *, noise: float, usual: bool = False
+) -> tuple[Array, Array, Array]:
+    """Refit a law to made values [M, T, R] that scatter around it, as `fit_shared` would; returns alpha [M], beta [M] and constants [M, T, 3].
 
     Least squares, each world's exponents searched around its own best so far: without outliers there is nothing to reweight, and all worlds are one batch.
     """
@@ -73,11 +80,18 @@ def refit_shared(law: SharedLaw, parameters: Array, tokens: Array, values: Array
             alpha, beta = np.exp(log_exponents).T
             basis = np.stack([np.ones((len(values), len(size))), np.exp(-alpha[:, None] * size), np.exp(-beta[:, None] * data)], axis=-1)
             solved, error = _least_squares(basis, values, weights)
-            error += (noise * (log_exponents[:, 0] - log_exponents[:, 1]) / EXPONENTS_DIFFER) ** 2
+            error += _prior(log_exponents, noise, usual=usual)
             better = error < least
             least[better], middle[better], constants[better] = error[better], log_exponents[better], solved[better]
         reach *= _REFIT_NARROWING
     return np.exp(middle[:, 0]), np.exp(middle[:, 1]), constants
+
+
+def _prior(log_exponents: Array, noise: float, *, usual: bool) -> Array:
+    """Return the squared deviations from what exponents are like, in the units of squared residuals, for log alpha and log beta [G, 2]."""
+    apart = (log_exponents[:, 0] - log_exponents[:, 1]) / EXPONENTS_DIFFER
+    far = (log_exponents.mean(axis=1) - np.log(USUAL_EXPONENT)) / USUAL_SPREAD
+    return np.asarray(noise**2 * (apart**2 + (far**2 if usual else 0.0)))
 
 
 def _least_squares(basis: Array, values: Array, weights: Array) -> tuple[Array, Array]:

@@ -42,7 +42,7 @@ class ChooseMix:
     mixes: dict[str, dict[str, float]]
     """Name of a mix -> name of a source -> its weight in it, as in the stage pretrain; two mixes or more."""
     budgets: list[str]
-    """Training FLOPs, 6ND, of the small models of every mix, such as `["1e12", "2e12", "4e12"]`; three or more, the largest at least twice the smallest."""
+    """Training FLOPs, 6ND, of the small models of every mix; four or more, such as `["1e12", "2e12", "4e12", "8e12"]`, over at least a factor of 2."""
     target: str
     """Training FLOPs of the large model."""
     tokens_per_parameter: Annotated[float, Field(gt=0)] = 20.0
@@ -94,8 +94,8 @@ class ChooseMix:
         from herdling.plan.sweep_points import checked, point_at
 
         budgets = sorted({parse_flops(text, f"{where}.budgets") for text in self.budgets})
-        if len(budgets) < 3 or budgets[-1] < 2 * budgets[0]:
-            raise SettingsError(f"{where}.budgets: found {len(budgets)}; a law needs three or more, the largest at least twice the smallest")
+        if len(budgets) < 4 or budgets[-1] < 2 * budgets[0]:
+            raise SettingsError(f"{where}.budgets: found {len(budgets)}; a law needs four or more, the largest at least twice the smallest")
         sizes = [(flops / FLOPS_PER_PARAMETER_AND_TOKEN / self.tokens_per_parameter) ** 0.5 for flops in budgets]
         shapes = [member(size, vocab_size=vocab_size, sequence_length=self.sequence_length) for size in sizes]
         return checked([point_at(flops, shape) for flops, shape in zip(budgets, shapes, strict=True)], f"{where}.budgets")
