@@ -98,7 +98,7 @@ class Machine:
         One run counts half, many wholly: a factor is their mean log error beside half a run without any.
         """
         spread = self.law.spread if work == LAW_WORK else max(self.law.spread, OTHER_WORK_SPREAD)
-        runs = [run for run in self.runs if run.work == work and run.dtype == self.dtype][-MAX_RUNS_OF_A_WORK:]
+        runs = self.runs_of(work)
         if not runs:
             return 1.0, spread
         errors = np.log([run.step_seconds / run.forecast_seconds for run in runs])
@@ -107,6 +107,10 @@ class Machine:
             return factor, spread
         scatter = student_90(len(errors) - 1) * float(errors.std(ddof=1)) * (1 + 1 / len(errors)) ** 0.5
         return factor, max(LEAST_SPREAD, min(spread, scatter))
+
+    def runs_of(self, work: str) -> tuple[FinishedRun, ...]:
+        """Return the newest runs of this work in the type that the law holds for."""
+        return tuple(run for run in self.runs if run.work == work and run.dtype == self.dtype)[-MAX_RUNS_OF_A_WORK:]
 
     def with_runs(self, runs: Iterable[FinishedRun]) -> Machine:
         """Return the machine with these runs more, each as its own law would have forecast it; runs on a GPU were forecast by the roofline and stay."""

@@ -125,7 +125,7 @@ def foresee(
     else:
         by_law, spread = float(machine.law.constants @ kinds), machine.law.spread
     factor, corrected = machine.correction(work)
-    runs = sum(run.work == work for run in machine.runs)
+    runs = len(machine.runs_of(work))
     basis = machine.source + (f", corrected by {runs} finished run{'s' * (runs > 1)}" if runs else "")
     return Outlook(
         work=work,
