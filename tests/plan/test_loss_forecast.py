@@ -24,7 +24,8 @@ def sweep(noise=0.0, seed=0, num_budgets=5):
 def test_runs_that_follow_a_law_forecast_it_exactly():
     found = forecast_loss(sweep(), 1e6, 3e7)
     assert found.loss == pytest.approx(float(LAW.loss(1e6, 3e7)), rel=1e-4)
-    assert found.high / found.low < 1.001
+    assert found.high / found.low < 1.03  # the two forms differ a little even here
+    assert found.low <= found.valleys <= found.high
     assert found.from_flops == pytest.approx(2.4e13)
     assert found.flops == pytest.approx(1.8e14)
 

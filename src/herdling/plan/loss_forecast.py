@@ -2,7 +2,8 @@
 
 The law is the parametric one at the size and tokens that are trained. Its 90 % interval: the spread of laws refitted to resampled runs, and the scatter of
 single runs around the law, by Student; where it is wider, what forecasts of the largest budgets from the smaller ones missed, grown with the root of the log of
-the compute between, as a random walk grows (the ladder's rule, docs/decisions/0070). Beside it a curve through the lowest losses of the budgets. No torch.
+the compute between, as a random walk grows (the ladder's rule, docs/decisions/0070); and where that is wider, how far away a curve through the lowest losses of
+the budgets ends: two forms that fit the same runs are not told apart by them. No torch.
 """
 
 from __future__ import annotations
@@ -52,14 +53,16 @@ def forecast_loss(rows: LossRows, parameters: float, tokens: float, *, outliers:
     kept = kept_rows(rows, fit)
     loss = float(fit.law.loss(parameters, tokens))
     flops = 6 * parameters * tokens
-    half = max(_law_and_luck(kept, fit, parameters, tokens, seed), _missed_before(kept, flops))
+    valleys = valley_loss(kept, flops)
+    between = 0.0 if valleys is None else abs(float(np.log(valleys / loss)))
+    half = max(_law_and_luck(kept, fit, parameters, tokens, seed), _missed_before(kept, flops), between)
     return LossForecast(
         parameters=parameters,
         tokens=tokens,
         loss=loss,
         low=float(loss * np.exp(-half)),
         high=float(loss * np.exp(half)),
-        valleys=valley_loss(kept, flops),
+        valleys=valleys,
         from_flops=float(kept.flops.max()),
     )
 
