@@ -60,7 +60,7 @@ TUNED_TOKENS = MappingProxyType({"assistant": 3.2e6, "quickstart": 3.2e6})
 SUPERVISED = 0.38
 """Share of them that has a loss."""
 # What the other stages take, as multiples of pre-training the first rung: those that read text, whatever the model; those whose work grows with the model
-# (sampling, judging, preferences, reward models). Of 10 min 27 s on two cores (docs/log.md), where pre-training takes 110 s; on one core the latter were 2 to 3.
+# (sampling, judging, preferences, reward models). Of 10 min 27 s on two cores (docs/log.md), where pre-training takes 110 s; on one core the latter: 2 to 3.
 READING = MappingProxyType({"assistant": 0.05, "quickstart": 0.06})
 AFTERWARDS = MappingProxyType({"assistant": 0.5, "quickstart": 4.0})
 

@@ -66,7 +66,8 @@ def batch_tokens(flops: float, sequence_length: int) -> int:
     The exponent is DeepSeek LLM's (arXiv 2401.02954, section 3.1), whose factor is 0.292; at 1e12 that left 217K weights at 4.81 nats after 300 steps, and
     1K tokens a step at 4.24 (docs/log.md): a small run needs its steps to leave the first plateau.
     """
-    return max(MIN_ROWS, round(BATCH_FACTOR * flops**0.3271 / sequence_length)) * sequence_length
+    rows: int = round(BATCH_FACTOR * flops**0.3271 / sequence_length)
+    return max(MIN_ROWS, rows) * sequence_length
 
 
 def peak_lr(parameters: int) -> float:
