@@ -132,5 +132,5 @@ def _model_section(stage: StageCard) -> StageSection:
 def _chart(stage: StageCard, name: str, title: str, caption: str) -> SectionChart:
     """Show a picture that the stage drew. As an image: its style is its own and reaches nothing of the page."""
     data = b64encode(stage.pictures[name].encode()).decode()
-    picture = Markup('<img alt="{}" src="data:image/svg+xml;base64,{}" style="width:100%">').format(f"{stage.name}: {title}", data)
+    picture = Markup('<img alt="{}" src="data:image/svg+xml;base64,{}" style="width:100%;max-width:36rem">').format(f"{stage.name}: {title}", data)
     return SectionChart(title=title, picture=picture, caption=caption)
