@@ -40,6 +40,12 @@ def test_fresh_processes_choose_alike():
     assert len({subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout for _ in range(4)}) == 1
 
 
+def test_processes_side_by_side_keep_to_their_shares():
+    """A process that prepared all cores for itself would wait for its neighbour at every product."""
+    code = "from herdling.model.precision import *; n = num_cores(); print(take_share(n - 1, n), prepare_device('cpu', 'float32').threads, num_cores())"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split() == ["1", "1", "1"]
+
+
 def test_a_process_is_set_up_as_asked():
     ready = prepare_device("cpu", "float32", threads=1)
     assert (ready.device.type, ready.dtype, ready.threads) == ("cpu", torch.float32, 1)

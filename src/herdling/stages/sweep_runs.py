@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from filelock import FileLock
 
 from herdling.base.artifact import beside, remove, write_json_atomic
@@ -31,6 +30,7 @@ from herdling.data.mixture import Mixture, plan_mixture
 from herdling.data.packing import TokenRows
 from herdling.data.token_shards import has_tokens, open_shards
 from herdling.evals.row_loss import RowLosses, held_out_rows, row_losses
+from herdling.model.precision import take_share
 from herdling.model.transformer import Llama
 from herdling.plan.sweep_points import Point
 from herdling.train.config import LoopConfig, OptimizerConfig, ScheduleConfig
@@ -234,9 +234,8 @@ def _in_turn(sweep: Sweep, order: Sequence[Point], bar: _Bar, workers: int, stop
 def _side_by_side(sweep: Sweep, order: Sequence[Point], bar: _Bar, workers: int, stop_requested: Callable[[], bool]) -> Trained:
     """Share the runs among processes, each with its share of the threads. A worker stops when it is asked to, or finds that who started it is gone."""
     context = multiprocessing.get_context("spawn")
-    stop = context.Event()
-    threads = max(1, torch.get_num_threads() // workers)
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker, initargs=(stop, threads, os.getpid())) as pool:
+    stop, begun = context.Event(), context.Value("i", 0)
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker, initargs=(stop, begun, workers, os.getpid())) as pool:
         waiting: dict[Future[Row], Point] = {pool.submit(_work, sweep, point): point for point in order}
         try:
             while waiting:
@@ -253,9 +252,11 @@ def _side_by_side(sweep: Sweep, order: Sequence[Point], bar: _Bar, workers: int,
 _STOP: list[Callable[[], bool]] = []
 
 
-def _begin_worker(stop: Any, threads: int, parent: int) -> None:
+def _begin_worker(stop: Any, begun: Any, workers: int, parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who started us; it tells us by the event
-    torch.set_num_threads(threads)
+    with begun.get_lock():
+        index, begun.value = begun.value, begun.value + 1
+    take_share(index, workers)
     _STOP[:] = [lambda: stop.is_set() or os.getppid() != parent]
 
 
