@@ -29,6 +29,17 @@ COLUMNS = (
 )
 SHARED_NIC = 25.0 / 8
 """GB/s a GPU of Aleph-Alpha, read from its step times: one link of 200 Gb/s a server explains what copies cost there, one a GPU (the file) does not."""
+PUBLISHERS = {
+    "Aleph-Alpha": "aleph-alpha",
+    "mosaicml": "mosaicml",
+    "torchtitan": "torchtitan",
+    "Llama 3": "llama3",
+    "NVIDIA-NeMo": "megatron-bridge",
+    "NVIDIA/NeMo": "nemo",
+    "Korthikanti": "korthikanti",
+    "MT-NLG": "mt-nlg",
+}
+"""How a source begins -> its short name."""
 CONFIGURATION = COLUMNS[1 : COLUMNS.index("step_time_s")]
 
 
@@ -80,7 +91,7 @@ def planned(cells: Mapping[str, str]) -> Row:
     source, kernel = publisher(cells["source"]), cells["compile_kernel"]
     split = _split(cells)
     gpu = _gpu(cells, source)
-    stack = _stack(cells, source, split)
+    stack = _stack(cells, software(cells, source), split)
     if cells["activation_checkpointing"] == "not stated":
         split = _least_recompute(job, split, stack, gpu)
     fits = {"ok": True, "OOM": False}.get(cells["status"])
@@ -101,19 +112,18 @@ def planned(cells: Mapping[str, str]) -> Row:
 
 def publisher(source: str) -> str:
     """Return a short name of who published a row."""
-    for start, name in (
-        ("Aleph-Alpha", "aleph-alpha"),
-        ("mosaicml", "mosaicml"),
-        ("torchtitan", "torchtitan"),
-        ("Llama 3", "llama3"),
-        ("NVIDIA-NeMo", "megatron-bridge"),
-        ("NVIDIA/NeMo", "nemo"),
-        ("Korthikanti", "korthikanti"),
-        ("MT-NLG", "mt-nlg"),
-    ):
+    for start, name in PUBLISHERS.items():
         if source.startswith(start):
             return name
     return source.split()[0].split("@")[0].lower() if source else "unnamed"
+
+
+def software(cells: Mapping[str, str], source: str) -> str:
+    """Return the publisher whose software a row ran: its own, or where the publisher is not known here, one that shares states among copies in the same way."""
+    if source in PUBLISHERS.values():
+        return source
+    ways = {"fsdp2": "torchtitan", "fsdp1": "mosaicml", "distributed optimizer": "megatron-bridge", "megatron": "megatron-bridge", "zero1": "aleph-alpha"}
+    return next((name for way, name in ways.items() if way in cells["fsdp_kind"]), source)
 
 
 def _number(cells: Mapping[str, str], name: str) -> float | None:

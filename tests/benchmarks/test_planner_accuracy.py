@@ -49,6 +49,16 @@ def test_a_file_of_another_is_judged(script: Callable[[str], ModuleType], tmp_pa
     assert 0 <= judged["interval_coverage"] <= 1
 
 
+def test_an_unknown_publisher_is_planned_by_how_its_copies_share(script: Callable[[str], ModuleType], tmp_path: Path) -> None:
+    script("planner_accuracy")
+    planner_rows = sys.modules["planner_rows"]
+    kinds = ("zero1", "fsdp1 FULL_SHARD", "distributed optimizer (zero1)", "")
+    rows, _ = planner_rows.read_rows(written(tmp_path / "runs.csv", planner_rows, *({"fsdp_kind": kind} for kind in kinds)))
+    assert {row.source for row in rows} == {"someone"}
+    assert [row.stack.gradient_bytes for row in rows] == [2, 4, 2, 4]
+    assert [row.stack.logit_bytes for row in rows] == [22.0, 6.0, 6.0, 14.0]
+
+
 def test_a_wrong_fit_is_counted(script: Callable[[str], ModuleType], tmp_path: Path) -> None:
     accuracy = script("planner_accuracy")
     planner_rows = sys.modules["planner_rows"]

@@ -12,7 +12,8 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
 from math import isfinite, log
@@ -37,11 +38,13 @@ from herdling.train.config import LoopConfig, OptimizerConfig, ScheduleConfig
 from herdling.train.feed import ScheduledFeed
 from herdling.train.forward import scorer
 from herdling.train.losses import NextToken
+from herdling.train.metrics import METRICS
 from herdling.train.schedule import plan_schedule
 from herdling.train.start import settle_device, train_llama
 
 Row = dict[str, Any]
-POLL_SECONDS = 0.2
+POLL_SECONDS, SHOW_SECONDS = 0.2, 1.0
+TAIL_BYTES = 4096
 RESULT, ROW_LOSSES = "result.json", "row_losses.npy"
 
 
@@ -214,12 +217,27 @@ class _Bar:
     def note(self, line: str) -> None:
         self.progress.note(f"{self.point.name}: {line}")
 
+    def glance(self, folder: Path, points: Iterable[Point]) -> None:
+        """Show how far the runs of other processes are, by what they have written."""
+        shares = [tokens_trained(folder / "runs" / point.name) / point.num_tokens * point.exact_flops for point in points]
+        self.progress.update(round((self.done + sum(shares)) / 1e9), running=sum(share > 0 for share in shares))
+
     def finish(self, point: Point, row: Row) -> None:
         """Count a whole run, and say how it ended."""
         self.done += point.exact_flops
         self.progress.update(round(self.done / 1e9))
         loss = row["validation_loss"]
         self.progress.note(f"{point.name}: {row['reason']}" if loss is None else f"{point.name}: {loss:.4f} nats a token on held-out text")
+
+
+def tokens_trained(folder: Path) -> int:
+    """Return how many tokens a run has seen, by the last whole line of its metrics."""
+    try:
+        with (folder / METRICS).open("rb") as file:
+            file.seek(max(0, (folder / METRICS).stat().st_size - TAIL_BYTES))
+            return max((int(json.loads(line)["tokens"]) for line in file.read().split(b"\n")[1:-1]), default=0)
+    except (OSError, ValueError, KeyError):
+        return 0
 
 
 Trained = Iterator[tuple[Point, Row]]
@@ -237,11 +255,15 @@ def _side_by_side(sweep: Sweep, order: Sequence[Point], bar: _Bar, workers: int,
     stop, begun = context.Event(), context.Value("i", 0)
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker, initargs=(stop, begun, workers, os.getpid())) as pool:
         waiting: dict[Future[Row], Point] = {pool.submit(_work, sweep, point): point for point in order}
+        shown = time.monotonic()
         try:
             while waiting:
                 done, _ = wait(waiting, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
                 for future in done:
                     yield waiting.pop(future), future.result()
+                if time.monotonic() - shown > SHOW_SECONDS:
+                    shown = time.monotonic()
+                    bar.glance(sweep.folder, waiting.values())
                 if stop_requested():
                     stop.set()
         finally:
