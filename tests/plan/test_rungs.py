@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from herdling.base.errors import SettingsError
-from herdling.plan.rungs import RUNGS, WHOLE_SECONDS, choose_rung, rung_for, stage_seconds, whole_seconds
+from herdling.plan.rungs import RUNGS, WHOLE_SECONDS, choose_rung, larger_minutes, rung_for, stage_seconds, whole_seconds
 from herdling.recipe import load_recipe
 from tests.plan.made_machine import made_machine
 
@@ -68,3 +68,13 @@ def test_a_time_that_is_asked_for_is_kept_or_refused_with_the_least() -> None:
     assert seconds <= 3600
     with pytest.raises(SettingsError, match=r"1m 00s are too few here: .* takes \d+m \d\ds on this machine. Give it --budget \d+m"):
         rung_for(law, 60)
+
+
+def test_the_minutes_for_a_larger_rung_raise_just_that() -> None:
+    law = made_machine().law
+    for rung, larger in pairwise(RUNGS):
+        minutes = larger_minutes(law, rung)
+        assert minutes is not None
+        assert whole_seconds(law, rung) < 60 * (minutes - 1) < whole_seconds(law, larger) <= 60 * minutes
+        assert rung_for(law, 60 * minutes)[0] == larger
+    assert larger_minutes(law, RUNGS[-1]) is None

@@ -21,7 +21,7 @@ from herdling.cli.calibrate import Say, machine_name, this_machine, to_stderr
 from herdling.cli.run import run_recipe
 from herdling.plan.budget import parse_budget
 from herdling.plan.machine import LAW_WORK, Machine
-from herdling.plan.rungs import RUNGS, WHOLE_SECONDS, Rung, choose_rung, rung_for
+from herdling.plan.rungs import RUNGS, WHOLE_SECONDS, Rung, choose_rung, larger_minutes, rung_for
 from herdling.recipe import load_recipe
 
 DIAL = "dial.json"
@@ -79,9 +79,10 @@ def _choose(folder: Path, budget: str | None, machine: Machine, say: Say) -> Run
         if wanted.kind != "time":
             raise SettingsError(f"--budget: found {budget!r}; accepted here: a time such as 30m. What FLOPs and money buy: herdling plan --budget {budget!r}")
         rung, seconds = rung_for(machine.law, wanted.amount, factor=factor)
+    minutes = larger_minutes(machine.law, rung, factor=factor)
     say(
         f"this machine ({machine_name(machine)}; {machine.source}): a model of {rung.size} parameters on {rung.num_tokens} tokens,"
-        f" all of it in about {format_seconds(seconds)}" + ("" if budget else "; --budget 30m would raise a larger one")
+        f" all of it in about {format_seconds(seconds)}" + (f"; --budget {minutes}m raises a larger one" if minutes and not budget else "")
     )
     settings = {"size": rung.size, "num_tokens": rung.num_tokens, "batch": rung.batch, "lr": rung.lr}
     folder.mkdir(parents=True, exist_ok=True)

@@ -2,8 +2,8 @@
 
 The law is the parametric one at the size and tokens that are trained. Its 90 % interval: the spread of laws refitted to resampled runs, and the scatter of
 single runs around the law, by Student; where it is wider, what forecasts of the largest budgets from the smaller ones missed, grown with the root of the log of
-the compute between, as a random walk grows (the ladder's rule, docs/decisions/0070); and where that is wider, how far away a curve through the lowest losses of
-the budgets ends: two forms that fit the same runs are not told apart by them. No torch.
+the compute between, as a random walk grows (the ladder's rule, docs/decisions/0070); and where that is wider, what other forms say that fit the same runs,
+each with one run's luck: a curve with a floor through the lowest losses of the budgets, a straight line in log compute where no floor is in sight. No torch.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from herdling.base.errors import DataError
-from herdling.plan.isoflop import budgets, fit_isoflop
+from herdling.plan.isoflop import Valley, budgets, fit_isoflop
 from herdling.plan.measurements import LossRows
 from herdling.plan.parametric import ParametricFit, fit_laws, fit_parametric, law_of, told_apart
 from herdling.plan.resampling import kept_rows, student_90
@@ -21,6 +21,8 @@ from herdling.plan.scaling_law import Array
 
 NUM_CONSTANTS = 5
 NUM_BOOTSTRAPS = 200
+MIN_VALLEYS = 4
+"""Budgets that a curve of the lowest losses is drawn through."""
 _GAMMAS = np.linspace(0.02, 0.6, 117)
 
 
@@ -54,26 +56,45 @@ def forecast_loss(rows: LossRows, parameters: float, tokens: float, *, outliers:
     loss = float(fit.law.loss(parameters, tokens))
     flops = 6 * parameters * tokens
     valleys = valley_loss(kept, flops)
-    between = 0.0 if valleys is None else abs(float(np.log(valleys / loss)))
-    half = max(_law_and_luck(kept, fit, parameters, tokens, seed), _missed_before(kept, flops), between)
+    luck = _luck(kept, fit)
+    forms = [loss, *(said for said in (valleys, straight_loss(kept, flops, within=luck)) if said is not None)]
+    half = max(_law_and_luck(kept, fit, parameters, tokens, seed), _missed_before(kept, flops))
     return LossForecast(
         parameters=parameters,
         tokens=tokens,
         loss=loss,
-        low=float(loss * np.exp(-half)),
-        high=float(loss * np.exp(half)),
+        low=float(min(loss * np.exp(-half), min(forms) * np.exp(-luck))),
+        high=float(max(loss * np.exp(half), max(forms) * np.exp(luck))),
         valleys=valleys,
         from_flops=float(kept.flops.max()),
     )
 
 
+def straight_loss(rows: LossRows, flops: float, *, within: float) -> float | None:
+    """Return the loss at a budget by a straight line in log compute through the lowest losses: no floor in sight yet (Llama 3, section 3.2.1, figure 4).
+
+    None where the line misses one of them by more than `within`, in log loss: then the floor is in sight.
+    """
+    valleys = _valleys(rows)
+    if len(valleys) < MIN_VALLEYS:
+        return None
+    compute, loss = np.log([valley.flops for valley in valleys]), np.array([valley.loss for valley in valleys])
+    slope, level = np.polyfit(compute, loss, 1)
+    said = float(level + slope * np.log(flops))
+    return said if said > 0 and np.abs(np.log((level + slope * compute) / loss)).max() <= within else None
+
+
+def _valleys(rows: LossRows) -> tuple[Valley, ...]:
+    try:
+        return fit_isoflop(rows).valleys
+    except DataError:
+        return ()
+
+
 def valley_loss(rows: LossRows, flops: float) -> float | None:
     """Return the loss at a budget by L = E + k C^-gamma through the lowest losses of the budgets; None where they cannot tell (fewer than four)."""
-    try:
-        valleys = fit_isoflop(rows).valleys
-    except DataError:
-        return None
-    if len(valleys) < 4:
+    valleys = _valleys(rows)
+    if len(valleys) < MIN_VALLEYS:
         return None
     compute, loss = np.array([valley.flops for valley in valleys]), np.array([valley.loss for valley in valleys])
     best = min((_floor_and_fall(compute, loss, gamma) for gamma in _GAMMAS), key=lambda found: found[0])
@@ -92,6 +113,13 @@ def _floor_and_fall(compute: Array, loss: Array, gamma: float) -> tuple[float, f
     return error, float(gamma), float(floor), float(factor / falls.mean())
 
 
+def _luck(rows: LossRows, fit: ParametricFit) -> float:
+    """Return half the width, in log loss, of where one more run of a known law ends: the scatter of runs around the law."""
+    freedom = max(1, len(rows.loss) - NUM_CONSTANTS)
+    residual = np.log(rows.loss / fit.law.loss(rows.parameters, rows.tokens))
+    return student_90(freedom) * float(np.sqrt((residual**2).sum() / freedom))
+
+
 def _law_and_luck(rows: LossRows, fit: ParametricFit, parameters: float, tokens: float, seed: int) -> float:
     """Return half the width of the interval in log loss: laws of resampled runs, and one run's scatter around a law."""
     count = len(rows.loss)
@@ -100,11 +128,9 @@ def _law_and_luck(rows: LossRows, fit: ParametricFit, parameters: float, tokens:
     start = np.array([np.log(fit.law.E), np.log(fit.law.A), np.log(fit.law.B), fit.law.alpha, fit.law.beta])
     refitted, _ = fit_laws(rows.parameters, rows.tokens, np.log(rows.loss)[None], draws, start=start)
     said = np.log([float(law_of(row).loss(parameters, tokens)) for row in refitted if told_apart(row)])
-    residual = np.log(rows.loss / fit.law.loss(rows.parameters, rows.tokens))
-    luck = float((residual**2).sum() / freedom)
     # Resampled laws stand on the same residuals, so their spread is as much too small as the residuals are.
     doubt = float(((said - np.log(fit.law.loss(parameters, tokens))) ** 2).mean()) * count / freedom if len(said) else 0.0
-    return student_90(freedom) * float(np.sqrt(doubt + luck))
+    return float(np.hypot(student_90(freedom) * np.sqrt(doubt), _luck(rows, fit)))
 
 
 def _missed_before(rows: LossRows, flops: float) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import ceil
 from types import MappingProxyType
 
 from herdling.base.errors import SettingsError
@@ -95,6 +96,12 @@ def choose_rung(law: StepLaw, seconds: float = WHOLE_SECONDS, *, factor: float =
     """Return the largest rung whose whole quickstart fits into the seconds, else the first, and its forecast."""
     forecasts = [(rung, whole_seconds(law, rung, factor=factor)) for rung in RUNGS]
     return next((pair for pair in reversed(forecasts) if pair[1] <= seconds), forecasts[0])
+
+
+def larger_minutes(law: StepLaw, rung: Rung, *, factor: float = 1.0) -> int | None:
+    """Return the minutes that raise the next larger rung here; None for the largest."""
+    larger = RUNGS[RUNGS.index(rung) + 1 :]
+    return ceil(whole_seconds(law, larger[0], factor=factor) / 60) if larger else None
 
 
 def rung_for(law: StepLaw, seconds: float, *, factor: float = 1.0) -> tuple[Rung, float]:
