@@ -214,10 +214,13 @@ def forecast(rows: LossRows, flops: float, vocab_size: int, sequence_length: int
 
 def in_words(row: dict[str, Any]) -> str:
     """Say a forecast in a line."""
+    from herdling.plan.loss_forecast import SMALL_FLOPS
+
     bought = f"{format_count(row['parameters'])} parameters on {format_count(row['tokens'])} tokens"
-    return (
-        f"{bought}, loss {row['loss']:.3f} ({row['low']:.3f} to {row['high']:.3f})" if "loss" in row else f"{bought}, loss not forecast: {row['not_forecast']}"
-    )
+    if "loss" not in row:
+        return f"{bought}, loss not forecast: {row['not_forecast']}"
+    doubt = f"; the loss is doubtful, for budgets below {SMALL_FLOPS:g} FLOPs show no floor yet" if row["from_flops"] < SMALL_FLOPS else ""
+    return f"{bought}, loss {row['loss']:.3f} ({row['low']:.3f} to {row['high']:.3f}){doubt}"
 
 
 def _fitted(rows: LossRows, flops: Sequence[float], outliers: str) -> dict[str, Any]:
