@@ -23,6 +23,17 @@ def parse_count(text: str | int, *, where: str) -> int:
     return round(value)
 
 
+def parse_flops(text: str, where: str) -> float:
+    """Read FLOPs such as `3e12`. Raises `SettingsError` for anything that is no number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise SettingsError(f"{where}: found {text!r}, expected FLOPs above 0, such as '3e12'")
+    return value
+
+
 def format_count(value: float) -> str:
     """Write a count with three significant digits and a suffix: 1234567 -> `1.23M`."""
     for suffix, scale in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("K", 1e3)):

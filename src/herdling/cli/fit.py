@@ -14,7 +14,7 @@ import typer
 
 from herdling.base.artifact import write_text_atomic
 from herdling.base.errors import SettingsError
-from herdling.base.units import parse_count
+from herdling.base.units import parse_count, parse_flops
 from herdling.cli.fit_table import print_ladder, print_mixes, print_sweep
 
 app = typer.Typer(help="Forecast larger runs from measured ones: isoFLOP sweeps, parametric laws, task ladders, data mixes.", no_args_is_help=True)
@@ -132,7 +132,7 @@ def mixes(
     rows = read_mixes(file)
     ratio = usual_ratio(rows) if tokens_per_parameter is None else tokens_per_parameter
     _check_ratio(ratio)
-    flops = TIMES_LARGEST * float(rows.flops.max()) if at is None else _flops(at)
+    flops = TIMES_LARGEST * float(rows.flops.max()) if at is None else parse_flops(at, "--at")
     importance = dict(_weight(text) for text in weights or [])
     fit = fit_mixes(rows)
     found = forecast_mixes(fit, flops, ratio, importance=importance)
@@ -168,7 +168,7 @@ def _fit_sweep(file: Path, at: list[str] | None, picture: Path | None, *, as_jso
     from herdling.plan.measurements import read_losses
     from herdling.plan.sweep import fits_of, forecast_sweep
 
-    rows, flops = read_losses(file), [_flops(text) for text in at] if at else [DEFAULT_FLOPS]
+    rows, flops = read_losses(file), [parse_flops(text, "--at") for text in at] if at else [DEFAULT_FLOPS]
     found = forecast_sweep(rows, flops, **settings)
     if picture is not None:
         from herdling.report.fit_picture import sweep_picture
@@ -193,13 +193,3 @@ def _draw(path: Path, drawn: str) -> None:
         write_text_atomic(path, drawn)
     except OSError as error:
         raise SettingsError(f"--picture {path}: cannot be written ({error.strerror})") from None
-
-
-def _flops(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise SettingsError(f"--at {text}: expected FLOPs above 0, such as 3.8e25")
-    return value

@@ -20,7 +20,7 @@ from herdling.base.decode import Volatile
 from herdling.base.errors import SettingsError
 from herdling.base.ledger import Ledger
 from herdling.base.seeds import stream_seed
-from herdling.stages.forecast_model import parse_flops
+from herdling.base.units import parse_flops
 from herdling.stages.registry import StageRun, TokenizerInput, TokensInput, stage
 from herdling.train.config import LoopConfig, OptimizerConfig, ScheduleConfig
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from herdling.base.artifact import write_json_atomic, write_text_atomic
-from herdling.base.errors import DataError, LineageError, SettingsError
+from herdling.base.errors import DataError, LineageError
 from herdling.base.seeds import stream_seed
 from herdling.plan.compute_optimal import optimal_point
 from herdling.plan.isoflop import fit_isoflop
@@ -94,14 +94,3 @@ class Law:
 def read_law(folder: Path) -> Law:
     """Read the artifact of a sweep."""
     return Law(folder, read_losses(folder / "losses.csv"), json.loads((folder / "law.json").read_text(encoding="utf-8")))
-
-
-def parse_flops(text: str, where: str) -> float:
-    """Read FLOPs such as `3e12`. Raises `SettingsError` for anything that is no number above 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise SettingsError(f"{where}: found {text!r}, expected FLOPs above 0, such as '3e12'")
-    return value

@@ -18,9 +18,9 @@ from herdling.base.errors import SettingsError
 from herdling.base.ledger import Ledger
 from herdling.base.records import write_jsonl
 from herdling.base.seeds import stream_seed
-from herdling.base.units import parse_count
+from herdling.base.units import parse_count, parse_flops
 from herdling.model.config import LlamaConfig
-from herdling.stages.forecast_model import Law, parse_flops, read_law
+from herdling.stages.forecast_model import Law, read_law
 from herdling.stages.registry import ScalingLawInput, StageRun, TokenizerInput, TokensInput, stage
 from herdling.train.config import LoopConfig, OptimizerConfig, ScheduleConfig
 

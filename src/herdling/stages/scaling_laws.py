@@ -22,8 +22,7 @@ from herdling.base.decode import Volatile, encode
 from herdling.base.errors import DataError, SettingsError
 from herdling.base.ledger import Ledger
 from herdling.base.seeds import stream_seed
-from herdling.base.units import format_count, parse_count
-from herdling.stages.forecast_model import parse_flops
+from herdling.base.units import format_count, parse_count, parse_flops
 from herdling.stages.registry import StageRun, TokenizerInput, TokensInput, stage
 from herdling.train.config import LoopConfig, OptimizerConfig, ScheduleConfig
 

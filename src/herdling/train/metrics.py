@@ -49,17 +49,6 @@ def peak_flops(device: torch.device) -> float | None:
     return next((peak for known, peak in PEAK_FLOPS.items() if known in name), None)
 
 
-def measured_peak(dtype: torch.dtype, size: int = 2048, repeats: int = 5) -> float:
-    """Measure the CPU's matrix peak in FLOP/s: the best of a few square products. Takes about a second; only when asked for."""
-    left, right = torch.randn(size, size).to(dtype), torch.randn(size, size).to(dtype)
-    seconds = []
-    for _ in range(repeats + 1):
-        started = time.perf_counter()
-        left @ right
-        seconds.append(time.perf_counter() - started)
-    return float(2 * size**3 / min(seconds[1:]))
-
-
 def peak_memory(device: torch.device) -> int:
     """Return the most memory used so far, in bytes: of the GPU where there is one, else of this process."""
     if device.type == "cuda":
