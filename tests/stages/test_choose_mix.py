@@ -81,6 +81,22 @@ def test_the_mix_that_is_best_by_the_law_is_chosen_and_all_is_written(inputs, tm
     assert choose(inputs, tmp_path, importance={"code": 1.0})["best"] == "code"
 
 
+def test_the_chosen_mix_stands_in_a_file_with_its_weights_and_how_sure_it_is(inputs, tmp_path):
+    trained_before(inputs, tmp_path)
+    choose(inputs, tmp_path)
+    chosen = json.loads((tmp_path / "mix.json").read_text())
+    found = json.loads((tmp_path / "mixes.json").read_text())
+    assert chosen == {
+        "name": "even",
+        "weights": SETTINGS["mixes"]["even"],
+        "loss": found["mixes"]["even"]["mean"],
+        "interval": found["mixes"]["even"]["interval"],
+        "chance_best": found["mixes"]["even"]["chance_best"],
+        "not_told_apart": [],
+        "at": found["at"],
+    }
+
+
 def test_a_source_has_the_loss_of_its_own_rows(inputs, tmp_path):
     trained_before(inputs, tmp_path)
     choose(inputs, tmp_path)

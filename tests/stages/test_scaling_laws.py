@@ -233,6 +233,24 @@ def test_a_model_that_the_law_chose_is_measured_against_its_forecast(inputs, tmp
     assert (tmp_path / "model" / "loss_forecast.svg").read_text().startswith("<svg")
 
 
+def test_a_sweep_and_the_model_that_it_chose_take_the_weights_of_one_mix(inputs, tmp_path):
+    (tmp_path / "chosen").mkdir()
+    weights = {"code": 0.85, "books": 0.15}
+    write_json_atomic(tmp_path / "chosen" / "mix.json", {"name": "code", "weights": weights, "chance_best": 0.9, "not_told_apart": []})
+    trained_before(tmp_path / "law", SETTINGS)
+    sweep = stage_run("sweep", inputs, tmp_path / "law")
+    sweep.inputs = {**sweep.inputs, "@mix": tmp_path / "chosen"}
+    decode(ScalingLaws, {**SETTINGS, "target": [], "mix": "@mix"}, "stages.sweep").run(sweep)
+    written = json.loads((tmp_path / "law" / "law.json").read_text())
+    assert written["sources"] == written["weights"] == weights
+    assert sweep.summary["mix"] == "code"
+    run = stage_run("pretrain", inputs, tmp_path / "model")
+    run.inputs = {**sweep.inputs, "law": tmp_path / "law"}
+    with pytest.raises(SettingsError, match=r"stages.pretrain.sources: differs from what law was made with"):
+        decode(Pretrain, CHOSEN, "stages.pretrain").run(run)
+    assert decode(Pretrain, {**CHOSEN, "mix": "@mix"}, "stages.pretrain")._law(run, weights, "stages.pretrain")
+
+
 @pytest.mark.parametrize(
     ("settings", "complaint"),
     [

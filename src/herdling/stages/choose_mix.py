@@ -1,7 +1,8 @@
 """The stage choose_mix: train small models on each of several data mixes, forecast a large one's loss on each, say which is best (Llama 3, section 3.1.2).
 
-Reads token shards and their tokenizer. Writes `mixes.csv` (what `herdling fit mixes` reads), `mixes.json` (what it prints with --json), `mixes.svg`,
-`ledger.json` and `mixes/NAME/runs/`. Costs the sum of its budgets for every mix. Killed at any moment it goes on with the run that it was at.
+Reads token shards and their tokenizer. Writes `mix.json` (the chosen mix, which scaling_laws and pretrain take as `mix`), `mixes.csv` (what
+`herdling fit mixes` reads), `mixes.json` (what it prints with --json), `mixes.svg`, `ledger.json` and `mixes/NAME/runs/`. Costs the sum of its budgets for
+every mix. Killed at any moment it goes on with the run that it was at.
 """
 
 from __future__ import annotations
@@ -21,10 +22,12 @@ from herdling.base.errors import SettingsError
 from herdling.base.ledger import Ledger
 from herdling.base.seeds import stream_seed
 from herdling.base.units import parse_flops
+from herdling.stages.chosen_mix import write_chosen
 from herdling.stages.registry import StageRun, TokenizerInput, TokensInput, stage
 from herdling.train.config import LoopConfig, OptimizerConfig, ScheduleConfig
 
 if TYPE_CHECKING:
+    from herdling.plan.measurements import MixRows
     from herdling.plan.sweep_points import Point
     from herdling.stages.sweep_runs import Sweep
 
@@ -85,7 +88,7 @@ class ChooseMix:
         ledger.write(run.folder / "ledger.json")
         _write_table(run, rows)
         run.summary |= {"runs": ledger.rows_in, "left_out": ledger.num_dropped}
-        run.summary |= _choose(run, read_mixes(run.folder / "mixes.csv"), target, self.tokens_per_parameter, self.importance)
+        run.summary |= self._choose(run, read_mixes(run.folder / "mixes.csv"), target)
 
     def _points(self, vocab_size: int, where: str) -> list[Point]:
         """Return the small trainings of a mix: one size at each budget."""
@@ -129,6 +132,24 @@ class ChooseMix:
             name: replace(common, folder=run.folder / "mixes" / name, sources=weights, where=f"{where}.mixes.{name}") for name, weights in self.mixes.items()
         }
 
+    def _choose(self, run: StageRun, rows: MixRows, target: float) -> dict[str, Any]:
+        """Fit, forecast, write, draw. Returns what the summary says of it."""
+        from herdling.plan.data_mix import describe_mixes, fit_mixes, forecast_mixes
+        from herdling.report.fit_picture import mixes_picture
+
+        fit = fit_mixes(rows)
+        found = forecast_mixes(fit, target, self.tokens_per_parameter, importance=self.importance)
+        described = describe_mixes(fit, found, target, self.tokens_per_parameter, self.importance)
+        write_json_atomic(run.folder / "mixes.json", described)
+        write_chosen(run.folder, described, self.mixes)
+        write_text_atomic(run.folder / "mixes.svg", mixes_picture(fit, found, target, self.tokens_per_parameter))
+        return {
+            "best": described["best"],
+            "not_told_apart": ", ".join(described["not_told_apart"]) or "none",
+            **{f"loss_{forecast.mix}": round(forecast.mean, 4) for forecast in found},
+            "chance_best": round(found[0].chance_best, 3),
+        }
+
 
 def _kept(mix: str, sweep: Sweep, trained: Sequence[Mapping[str, Any]], ledger: Ledger) -> list[dict[str, Any]]:
     """Return the rows of a mix that have a loss, each with its loss on every source."""
@@ -158,21 +179,3 @@ def _write_table(run: StageRun, rows: Sequence[Mapping[str, Any]]) -> None:
     table.writeheader()
     table.writerows(rows)
     write_text_atomic(run.folder / "mixes.csv", text.getvalue())
-
-
-def _choose(run: StageRun, rows: Any, target: float, tokens_per_parameter: float, importance: Mapping[str, float]) -> dict[str, Any]:
-    """Fit, forecast, write, draw. Returns what the summary says of it."""
-    from herdling.plan.data_mix import describe_mixes, fit_mixes, forecast_mixes
-    from herdling.report.fit_picture import mixes_picture
-
-    fit = fit_mixes(rows)
-    found = forecast_mixes(fit, target, tokens_per_parameter, importance=importance)
-    described = describe_mixes(fit, found, target, tokens_per_parameter, importance)
-    write_json_atomic(run.folder / "mixes.json", described)
-    write_text_atomic(run.folder / "mixes.svg", mixes_picture(fit, found, target, tokens_per_parameter))
-    return {
-        "best": described["best"],
-        "not_told_apart": ", ".join(described["not_told_apart"]) or "none",
-        **{f"loss_{forecast.mix}": round(forecast.mean, 4) for forecast in found},
-        "chance_best": round(found[0].chance_best, 3),
-    }

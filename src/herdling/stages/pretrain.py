@@ -20,8 +20,9 @@ from herdling.base.records import write_jsonl
 from herdling.base.seeds import stream_seed
 from herdling.base.units import parse_count, parse_flops
 from herdling.model.config import LlamaConfig
+from herdling.stages.chosen_mix import source_weights
 from herdling.stages.forecast_model import Law, read_law
-from herdling.stages.registry import ScalingLawInput, StageRun, TokenizerInput, TokensInput, stage
+from herdling.stages.registry import DataMixInput, ScalingLawInput, StageRun, TokenizerInput, TokensInput, stage
 from herdling.train.config import LoopConfig, OptimizerConfig, ScheduleConfig
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ class Pretrain:
     """How many tokens to train on, such as `4M` or `1.4T`. Unset: what the paper or the dial gives the size."""
     sources: dict[str, float] = field(default_factory=dict)
     """Name of a source -> its weight in the mixture (Llama 1, table 1). Empty: each source by its size."""
+    mix: DataMixInput | None = None
+    """The weights that the stage choose_mix chose, in place of `sources` (Llama 3, section 3.1.2). They stand in the summary and in `mix.json`."""
     max_epochs: Annotated[float, Field(gt=0)] = 4.0
     """No source is repeated more often; what it lacks is spread over the others. Llama 1 saw most text once, books and Wikipedia about twice."""
     sequence_length: Annotated[int, Field(ge=2)] | None = None
@@ -91,14 +94,17 @@ class Pretrain:
         train = open_shards(texts, "train", tokenizer=tokenizer.fingerprint)
         held_out = open_shards(texts, "validation", tokenizer=tokenizer.fingerprint) if has_tokens(texts, "validation") else {}
 
-        law = self._law(run, where)
+        sources = source_weights(run, self.mix, self.sources)
+        law = self._law(run, sources, where)
         size = law.size(parse_flops(str(self.flops), f"{where}.flops"), tokenizer.vocab_size, f"{where}.scaling_law") if law else None
         size = size or size_of(self.size, vocab_size=tokenizer.vocab_size, config=self.model, where=where)
         num_tokens = parse_count(self.num_tokens or size.num_tokens, where=f"{where}.num_tokens")
         schedule = plan_schedule(self.schedule, num_tokens=num_tokens, batch=self.batch or size.batch, sequence_length=self.sequence_length, where=where)
         check_context(size.config, max(phase.sequence_length for phase in schedule.phases), where)
         held = {name: shards.num_tokens for name, shards in train.items()}
-        plans = plan_mixture(held, self.sources, total_tokens=schedule.num_tokens, max_epochs=self.max_epochs, where=f"{where}.sources")
+        plans = plan_mixture(held, sources, total_tokens=schedule.num_tokens, max_epochs=self.max_epochs, where=f"{where}.{'mix' if self.mix else 'sources'}")
+        if self.mix and (short := [plan.source for plan in plans if plan.capped]):
+            run.progress.note(f"less of {', '.join(short)} than the mix asks for: max_epochs = {self.max_epochs:g} allows no more")
 
         def rows(length: int) -> TokenRows:
             mixture = Mixture(plans, num_rows=-(-schedule.num_tokens // length), seed=seed)
@@ -117,14 +123,15 @@ class Pretrain:
         _write_samples(run, tokenizer, held_out or train)
         remove(run.folder / "checkpoints")
 
-    def _law(self, run: StageRun, where: str) -> Law | None:
+    def _law(self, run: StageRun, sources: Mapping[str, float], where: str) -> Law | None:
         """Return the law that chooses the size, if one is named, and check that nothing else chooses it too."""
         if (self.scaling_law is None) != (self.flops is None):
             raise SettingsError(f"{where}: scaling_law and flops go together: the law says what this compute buys best")
         if self.scaling_law is None:
             return None
         law = read_law(run.input(self.scaling_law))
-        asked = {name: encode(getattr(self, name)) != law.record[name] for name in ("sources", "optimizer", "schedule")} | {"model": self.model is not None}
+        asked = {"mix" if self.mix else "sources": sources != law.record["sources"], "model": self.model is not None}
+        asked |= {name: encode(getattr(self, name)) != law.record[name] for name in ("optimizer", "schedule")}
         if wrong := [name for name, is_wrong in asked.items() if is_wrong]:
             raise SettingsError(f"{where}.{wrong[0]}: differs from what {self.scaling_law} was made with, so its forecast would be of another model")
         return law

@@ -30,8 +30,9 @@ DataInput = Annotated[str, Input("data", "samples")]
 DocumentsInput = Annotated[str, Input("data")]
 TokenizerInput = Annotated[str, Input("tokenizer")]
 TokensInput = Annotated[str, Input("tokens")]
-# An export is a model folder too, so it may stand wherever a model may.
+DataMixInput = Annotated[str, Input("data_mix")]
 ScalingLawInput = Annotated[str, Input("scaling_law")]
+# An export is a model folder too, so it may stand wherever a model may.
 ModelInput = Annotated[str, Input("model", "export")]
 ComparisonsInput = Annotated[str, Input("comparisons", "samples")]
 RewardInput = Annotated[str, Input("reward")]

@@ -23,7 +23,8 @@ from herdling.base.errors import DataError, SettingsError
 from herdling.base.ledger import Ledger
 from herdling.base.seeds import stream_seed
 from herdling.base.units import format_count, parse_count, parse_flops
-from herdling.stages.registry import StageRun, TokenizerInput, TokensInput, stage
+from herdling.stages.chosen_mix import source_weights
+from herdling.stages.registry import DataMixInput, StageRun, TokenizerInput, TokensInput, stage
 from herdling.train.config import LoopConfig, OptimizerConfig, ScheduleConfig
 
 if TYPE_CHECKING:
@@ -65,6 +66,8 @@ class ScalingLaws:
     """Budgets to forecast, in FLOPs. Llama 3: 3.8e25, 3,800 times its largest."""
     sources: dict[str, float] = field(default_factory=dict)
     """Name of a source -> its weight in the mixture, as in the stage pretrain. Empty: each source by its size."""
+    mix: DataMixInput | None = None
+    """The weights that the stage choose_mix chose, in place of `sources`, as in the stage pretrain."""
     max_epochs: Annotated[float, Field(gt=0)] = 4.0
     """No source is repeated more often in any run. A run that reads its text many times lies above the law of fresh text."""
     sequence_length: Annotated[int, Field(ge=2)] = 256
@@ -98,7 +101,7 @@ class ScalingLaws:
             folder=run.folder,
             texts=run.input(self.tokens),
             tokenizer=tokenizer.fingerprint,
-            sources=self.sources,
+            sources=source_weights(run, self.mix, self.sources),
             max_epochs=self.max_epochs,
             sequence_length=self.sequence_length,
             validation_tokens=self.validation_tokens,
