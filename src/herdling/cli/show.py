@@ -22,8 +22,10 @@ from herdling.recipe import load_recipe
 from herdling.report.batch import decoded_rows, draw_row
 from herdling.report.card import StageCard, read_stage
 from herdling.report.curves import stage_charts
+from herdling.report.data_mix import mix_section
 from herdling.report.lineage import lineage_lines
 from herdling.report.scaling_law import has_law, law_section
+from herdling.report.section import StageSection
 from herdling.report.tables import Table, flat, in_short, ledger_table, shown
 from herdling.report.terminal import draw_chart
 
@@ -85,8 +87,8 @@ def show_artifact(console: Console, artifact: Artifact, *, as_json: bool) -> Non
     _section(console, "Settings", (f"{name} = {shown(value)}" for name, value in flat(card.settings)))
     fingerprints = {"contents": artifact.fingerprint, "tokenizer": manifest.get("tokenizer"), "chat template": manifest.get("chat_template")}
     _section(console, "Fingerprints", (f"{name:13} {value}" for name, value in fingerprints.items() if value))
-    for table in law_section(card).tables if has_law(card) else ():
-        _section(console, table.title, ["  ".join(f"{cell:>14}" for cell in row) for row in (table.columns, *table.rows)])
+    for section in [*([mix_section(card)] if card.mixes else []), *([law_section(card)] if has_law(card) else [])]:
+        _measured(console, section)
     _ledger(console, ledger_table(card))
     _curves(console, card)
     _samples(console, card.samples[:NUM_SAMPLES])
@@ -154,6 +156,15 @@ def _section(console: Console, title: str, lines: Iterable[str]) -> None:
         console.print(Text(f"\n{title}", style="bold"))
     for line in listed:
         console.print(Text(f"  {line}"), soft_wrap=True)
+
+
+def _measured(console: Console, section: StageSection) -> None:
+    for warning in section.warnings:
+        console.print(Text(f"\n{warning}", style="yellow"), soft_wrap=True)
+    for table in section.tables:
+        rows = [table.columns, *table.rows]
+        widths = [max(14, *(len(row[column]) for row in rows)) for column in range(len(table.columns))]
+        _section(console, table.title, ["  ".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True)) for row in rows])
 
 
 def _ledger(console: Console, table: Table | None) -> None:

@@ -47,6 +47,8 @@ class StageCard:
     """Iterations and looks at held-out prompts (`stages.ppo`); empty for every other stage."""
     judgement: Row = field(default_factory=dict)
     """What a judgement of models reports (`evals.preference.judgement`); empty for every other stage."""
+    mixes: Row = field(default_factory=dict)
+    """The data mixes that were compared (`plan.data_mix.describe_mixes`); empty for every other stage."""
     scaling_law: Row = field(default_factory=dict)
     """`law`, `fit` and `forecast` of a sweep (`stages.scaling_laws`); empty for every other stage."""
     loss_forecast: Row = field(default_factory=dict)
@@ -126,6 +128,7 @@ def read_stage(artifact: Artifact) -> StageCard:
         preprompts=_read_json(folder / "preprompts.json") if artifact.kind == "samples" else {},
         ppo=_read_json(folder / "curve.json") if manifest.get("kind") == "ppo" else {},
         judgement=_read_json(folder / "results.json") if artifact.kind == "judgement" else {},
+        mixes=_read_json(folder / "mixes.json") if artifact.kind == "data_mix" else {},
         scaling_law={name: _read_json(folder / f"{name}.json") for name in ("law", "fit", "forecast")} if artifact.kind == "scaling_law" else {},
         loss_forecast=_read_json(folder / "loss_forecast.json"),
         pictures={path.stem: path.read_text(encoding="utf-8") for path in folder.glob("*.svg")},

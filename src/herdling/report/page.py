@@ -19,6 +19,7 @@ from herdling.report.best_of import samples_section
 from herdling.report.card import Row, RunCard
 from herdling.report.chart import Interval, bar_chart, interval_chart, line_chart
 from herdling.report.curves import stage_charts
+from herdling.report.data_mix import mix_section
 from herdling.report.judgement import judgement_section
 from herdling.report.lineage import lineage_chart, lineage_lines
 from herdling.report.ppo import ppo_section
@@ -69,6 +70,7 @@ def html_page(card: RunCard) -> str:
         headline=headline(card),
         quality=[table for table in (questions_table(card), bits_table(card)) if table],
         intervals=Markup(interval_chart(intervals(card), "Questions never seen in training")) if intervals(card) else "",
+        mixes=[mix_section(stage) for stage in card.stages if stage.mixes],
         laws=[law_section(stage) for stage in card.stages if has_law(stage)],
         rewards=[reward_section(stage) for stage in card.stages if stage.reward],
         chosen=[samples_section(stage) for stage in card.stages if stage.curves or stage.preprompts],
@@ -91,6 +93,7 @@ def html_page(card: RunCard) -> str:
 def markdown_page(card: RunCard) -> str:
     """Return the report as Markdown."""
     tables: list[Table] = [table for table in (questions_table(card), bits_table(card)) if table]
+    tables += [table for stage in card.stages if stage.mixes for table in mix_section(stage).named_tables]
     tables += [table for stage in card.stages if has_law(stage) for table in law_section(stage).named_tables]
     tables += [table for stage in card.stages if stage.reward for table in reward_section(stage).named_tables]
     tables += [table for stage in card.stages if stage.curves or stage.preprompts for table in samples_section(stage).named_tables]

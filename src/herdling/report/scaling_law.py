@@ -5,14 +5,11 @@ Made from the plain data of `fit.json`, `forecast.json` and `law.json` (the stag
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Sequence
-
-from markupsafe import Markup
 
 from herdling.base.units import format_count
 from herdling.report.card import Row, StageCard
-from herdling.report.section import SectionChart, StageSection
+from herdling.report.section import StageSection, drawn_chart
 from herdling.report.tables import Table
 
 METHODS = (("isoflop", "parabolas (Llama 3)"), ("envelope", "envelope of sizes"), ("parametric", "parametric law"))
@@ -37,8 +34,8 @@ def _sweep_section(stage: StageCard) -> StageSection:
     law, fit, forecast = (stage.scaling_law[name] for name in ("law", "fit", "forecast"))
     tables = [*([_forecast_table(forecast)] if forecast else []), _methods_table(fit), _budgets_table(fit)]
     charts = [
-        _chart(stage, "isoflop", "Loss at each budget", "each dot a training of its own; the lowest point of a parabola is the budget's best"),
-        _chart(stage, "law", "Optimal tokens and least loss over compute", "bands are 90 % intervals"),
+        drawn_chart(stage, "isoflop", "Loss at each budget", "each dot a training of its own; the lowest point of a parabola is the budget's best"),
+        drawn_chart(stage, "law", "Optimal tokens and least loss over compute", "bands and whiskers are 90 % intervals"),
     ]
     return StageSection(
         stage=stage.name, notes=tuple(_notes(stage.summary, law, fit)), tables=tuple(tables), charts=tuple(charts), warnings=tuple(_warnings(law, fit))
@@ -125,12 +122,5 @@ def _model_section(stage: StageCard) -> StageSection:
         *(format_count(found["parameters"]), format_count(found["tokens"]), f"{found['times_largest_budget']:.1f}", f"{found['loss']:.4f}"),
         *(f"{found['low']:.4f} to {found['high']:.4f}", f"{found['measured']:.4f}", f"{found['relative_error']:+.2%}", "yes" if found["in_interval"] else "no"),
     ]
-    charts = (_chart(stage, "loss_forecast", "Forecast and measured", "nats a token of the sweep's held-out rows"),)
+    charts = (drawn_chart(stage, "loss_forecast", "Forecast and measured", "nats a token of the sweep's held-out rows"),)
     return StageSection(stage=stage.name, notes=(), tables=(Table(title="Forecast and measured", columns=columns, rows=[row]),), charts=charts)
-
-
-def _chart(stage: StageCard, name: str, title: str, caption: str) -> SectionChart:
-    """Show a picture that the stage drew. As an image: its style is its own and reaches nothing of the page."""
-    data = b64encode(stage.pictures[name].encode()).decode()
-    picture = Markup('<img alt="{}" src="data:image/svg+xml;base64,{}" style="width:100%;max-width:36rem">').format(f"{stage.name}: {title}", data)
-    return SectionChart(title=title, picture=picture, caption=caption)

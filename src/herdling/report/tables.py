@@ -28,7 +28,7 @@ class Table:
         """Return a Markdown table; what would break one is escaped."""
         rule = ["---", *(["---:" if self.numeric else "---"] * (len(self.columns) - 1))]
         lines = [_markdown_row(self.columns), "|" + "|".join(rule) + "|", *(_markdown_row(row) for row in self.rows)]
-        return "\n".join(lines) + (f"\n\n{self.note}" if self.note else "")
+        return "\n\n".join(["\n".join(lines), *(markdown_text(part) for part in self.note.split("\n\n") if part)])
 
 
 def markdown_text(text: str) -> str:
