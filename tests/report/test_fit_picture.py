@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from xml.etree import ElementTree
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from herdling.plan.isoflop import fit_isoflop
 from herdling.plan.parametric import fit_parametric
 from herdling.report.fit_picture import isoflop_panel, loss_panel, sweep_picture, tokens_panel
-from herdling.report.panels import picture
+from herdling.report.panels import Marks, Panel, picture
 from tests.plan.made_sweep import TRUTH, made_sweep
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -52,6 +53,45 @@ def test_a_measured_larger_run_and_the_forecast_stand_together() -> None:
     forecast = next(marks for marks in panel.marks if marks.label == "forecast")
     assert forecast.dots[0][1] == pytest.approx(TRUTH.allocate(1e22).loss, rel=1e-3)
     assert panel.marks[-1].label == "trained"
+
+
+def test_a_forecast_is_drawn_with_the_interval_that_is_printed_and_without_the_narrower_band() -> None:
+    rows = made_sweep(noise=1e-3)
+    fit = fit_parametric(rows)
+    panel = loss_panel(rows, fit, [1e22], forecasts={1e22: (2.4, 2.2, 2.9)}, measured={"trained": (1e22, 2.5)})
+    assert not any(marks.band for marks in panel.marks)
+    (drawn,) = [marks for marks in panel.marks if marks.whiskers]
+    assert (drawn.dots, drawn.whiskers) == ([(1e22, 2.4)], [(1e22, 2.2, 2.9)])
+    assert any(marks.band for marks in loss_panel(rows, fit, [1e22]).marks)
+
+
+def label_boxes(drawn: str) -> list[tuple[float, float, str]]:
+    return [(float(label.attrib["x"]), float(label.attrib["y"]), str(label.text)) for label in elements(drawn, "text", "name")]
+
+
+def end_lines(*ends: tuple[float, float]) -> Panel:
+    marks = [Marks(curve=[(1.0, 1.0), (x, y)], label=f"line {number}") for number, (x, y) in enumerate(ends)]
+    return Panel(title="t", x_unit="x", y_unit="y", marks=[*marks, Marks(dots=[(1.0, 0.0), (10.0, 10.0)])], names="ends")
+
+
+def test_labels_at_ends_that_are_close_are_spread_in_the_order_of_their_lines() -> None:
+    labels = label_boxes(picture([[end_lines((10, 5.0), (9.9, 5.1), (10, 5.05), (10, 9.0))]], "t"))
+    by_name = {text: y for _, y, text in labels}
+    order = [by_name[f"line {number}"] for number in (3, 1, 2, 0)]
+    assert order == sorted(order)
+    assert all(below - above >= 12.9 for above, below in pairwise(order))
+    assert (by_name["line 0"] + by_name["line 1"]) / 2 == pytest.approx(by_name["line 2"], abs=0.2)
+
+
+def test_labels_at_ends_that_are_apart_stay_at_their_lines() -> None:
+    apart = label_boxes(picture([[end_lines((2, 5.0), (10, 5.0))]], "t"))
+    assert len({y for _, y, _ in apart}) == 1
+
+
+def test_labels_at_ends_stay_within_the_axes() -> None:
+    labels = label_boxes(picture([[end_lines(*((10, 0.01 * number) for number in range(6)))]], "t", height=260))
+    assert len(labels) == 6
+    assert all(40 < y < 226 for _, y, _ in labels)
 
 
 def test_two_budgets_have_a_line_without_a_band() -> None:

@@ -63,19 +63,39 @@ def tokens_panel(line: TokenLaw, fit: ParametricFit | None, flops: Sequence[floa
     return Panel(title="Compute-optimal tokens", x_unit="training FLOPs", y_unit="tokens", marks=marks, log_x=True, log_y=True, names="left")
 
 
-def loss_panel(rows: LossRows, fit: ParametricFit, flops: Sequence[float], *, measured: Mapping[str, tuple[float, float]] | None = None) -> Panel:
-    """Draw the least loss that the law expects of each compute, with its 90 % band, over the measured ones; `measured` names larger runs: (FLOPs, loss)."""
+def loss_panel(
+    rows: LossRows,
+    fit: ParametricFit,
+    flops: Sequence[float],
+    *,
+    forecasts: Mapping[float, tuple[float, float, float]] | None = None,
+    measured: Mapping[str, tuple[float, float]] | None = None,
+) -> Panel:
+    """Draw the least loss that the law expects of each compute over the measured ones, out to the largest of `flops`, with how sure it is there.
+
+    `forecasts` of trainings (FLOPs -> loss, low, high) stand with their own 90 % intervals. Without them the law's 90 % band is drawn: it is narrower, for it
+    holds neither one run's luck nor another form of the law. `measured` names larger runs: (FLOPs, loss).
+    """
     across = geometric(float(rows.flops.min()), max(*flops, float(rows.flops.max())), NUM_STEPS)
-    sure = parametric_intervals(rows, fit, across, num_bootstraps=NUM_BOOTSTRAPS)
-    ends = sure.get("bootstrap") or sure.get("jackknife") or {}
+    if forecasts:
+        dots, whiskers = [(x, loss) for x, (loss, _, _) in forecasts.items()], [(x, low, high) for x, (_, low, high) in forecasts.items()]
+        expected = [Marks(dots=dots, whiskers=whiskers, colour=0, hollow=True, label="forecast, 90 %")]
+    else:
+        expected = [Marks(dots=[(x, fit.law.allocate(x).loss) for x in flops], colour=0, hollow=True, label="forecast")]
     marks = [
-        Marks(band=[(x, ends[loss_key(x)].low, ends[loss_key(x)].high) for x in across] if ends else (), colour=1),
+        *([] if forecasts else [_law_band(rows, fit, across)]),
         Marks(dots=[(float(x), float(y)) for x, y in zip(rows.flops, rows.loss, strict=True)], colour=2, label="runs"),
         Marks(curve=[(x, fit.law.allocate(x).loss) for x in across], colour=1, label="least loss by the law"),
-        Marks(dots=[(x, fit.law.allocate(x).loss) for x in flops], colour=0, hollow=True, label="forecast"),
+        *expected,
     ]
     marks += [Marks(dots=[spot], colour=3 + number, label=name) for number, (name, spot) in enumerate((measured or {}).items())]
     return Panel(title="Loss over compute", x_unit="training FLOPs", y_unit="loss", marks=marks, log_x=True)
+
+
+def _law_band(rows: LossRows, fit: ParametricFit, across: Sequence[float]) -> Marks:
+    sure = parametric_intervals(rows, fit, across, num_bootstraps=NUM_BOOTSTRAPS)
+    ends = sure.get("bootstrap") or sure.get("jackknife") or {}
+    return Marks(band=[(x, ends[loss_key(x)].low, ends[loss_key(x)].high) for x in across] if ends else (), colour=1)
 
 
 def mixes_picture(fit: MixFit, found: Sequence[MixForecast], flops: float, tokens_per_parameter: float) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import combinations, product
 from math import ceil, floor, log10
 from typing import Literal
 from xml.etree import ElementTree as ET
@@ -18,6 +19,8 @@ from herdling.report.standalone import standalone
 Point = tuple[float, float]
 Place = Callable[[float, float], Point]
 HEAD, FOOT, GAP, EDGE = 40.0, 34.0, 14.0, 16.0
+LINE = 13.0
+"""From one label to the next below it."""
 MOST_POWER = 307
 PAGE = "display:block;margin:auto;max-width:46rem;height:auto"
 """A tall picture is scrolled at its width rather than shrunk to the height of a window."""
@@ -151,14 +154,46 @@ def _name(group: ET.Element, panel: Panel, place: Place, box: tuple[float, float
     """Write the labels into a corner of `box` (left, right, top, bottom), or beside the last point of each line."""
     left, right, top, bottom = box
     named = [marks for marks in panel.marks if marks.label]
-    down = bottom - 13 * (len(named) - 1) if panel.names == "bottom" else top
-    for number, marks in enumerate(named):
-        if panel.names == "ends":
-            x, y = place(*marks.curve[-1])
-            text = _text(group, marks.label, x + 4, y + 3.5, "start")
-        else:
-            text = _text(group, marks.label, left if panel.names == "left" else right, down + 13 * number, "start" if panel.names == "left" else "end")
-        text.attrib.update(_looks(marks)("name"))
+    if panel.names == "ends":
+        spots = _spread([(x + 4, y + 3.5) for x, y in (place(*marks.curve[-1]) for marks in named)], [len(marks.label) for marks in named], (top, bottom))
+        anchor = "start"
+    else:
+        first = bottom - LINE * (len(named) - 1) if panel.names == "bottom" else top
+        spots = [(left if panel.names == "left" else right, first + LINE * number) for number in range(len(named))]
+        anchor = "start" if panel.names == "left" else "end"
+    for marks, (x, y) in zip(named, spots, strict=True):
+        _text(group, marks.label, x, y, anchor).attrib.update(_looks(marks)("name"))
+
+
+def _spread(spots: Sequence[Point], letters: Sequence[int], within: tuple[float, float]) -> list[Point]:
+    """Move labels up and down, as little as can be, until none lies on another: those that would are laid a line apart, their middle where it was.
+
+    A label begins at its spot and is so many letters long; all stay between the ends of `within` where there is room.
+    """
+    top, bottom = within
+    found = list(spots)
+    stacks = [[number] for number in sorted(range(len(spots)), key=lambda number: spots[number][1])]
+    while clash := _clash(stacks, found, letters):
+        first, second = clash
+        together = sorted(stacks.pop(second) + stacks.pop(first), key=lambda number: spots[number][1])
+        middle = sum(spots[number][1] for number in together) / len(together)
+        reach = LINE * (len(together) - 1) / 2
+        middle = min(max(middle, top + reach), max(bottom - reach, top + reach))
+        for place, number in enumerate(together):
+            found[number] = (spots[number][0], middle - reach + LINE * place)
+        stacks.insert(first, together)
+    return found
+
+
+def _clash(stacks: Sequence[Sequence[int]], spots: Sequence[Point], letters: Sequence[int]) -> tuple[int, int] | None:
+    """Return the first two stacks of which a label of one lies on a label of the other."""
+    for first, second in combinations(range(len(stacks)), 2):
+        for one, other in product(stacks[first], stacks[second]):
+            begin, end = sorted((one, other), key=lambda number: spots[number][0])
+            over = spots[begin][0] + LETTER * letters[begin] > spots[end][0]
+            if over and abs(spots[one][1] - spots[other][1]) < LINE - 1e-6:
+                return first, second
+    return None
 
 
 def _path(points: Sequence[Point], place: Place) -> str:

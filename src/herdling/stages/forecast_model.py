@@ -16,7 +16,7 @@ from herdling.base.errors import DataError, LineageError
 from herdling.base.seeds import stream_seed
 from herdling.plan.compute_optimal import optimal_point
 from herdling.plan.isoflop import fit_isoflop
-from herdling.plan.loss_forecast import forecast_loss
+from herdling.plan.loss_forecast import LossForecast, forecast_loss
 from herdling.plan.measurements import LossRows, read_losses
 from herdling.plan.parametric import fit_parametric
 from herdling.train.size import Size
@@ -74,7 +74,7 @@ class Law:
             "in_interval": expected.low <= measured <= expected.high,
         }
         write_json_atomic(folder / "loss_forecast.json", found)
-        write_text_atomic(folder / "loss_forecast.svg", self.picture(flops, measured))
+        write_text_atomic(folder / "loss_forecast.svg", self.picture(expected, measured))
         return {
             "held_out_loss": round(measured, 4),
             "forecast_loss": f"{expected.loss:.4f} ({expected.low:.4f} to {expected.high:.4f})",
@@ -82,13 +82,15 @@ class Law:
             "in_interval": found["in_interval"],
         }
 
-    def picture(self, flops: float, measured: float) -> str:
-        """Draw the law over compute with the model that was trained."""
+    def picture(self, expected: LossForecast, measured: float) -> str:
+        """Draw the law over compute with the model that was trained, its forecast and the interval of that."""
         from herdling.report.fit_picture import loss_panel
         from herdling.report.panels import picture
 
-        fit = fit_parametric(self.rows, outliers=self.record["outliers"])
-        return picture([[loss_panel(self.rows, fit, [flops], measured={"measured": (flops, measured)})]], "Forecast and measured loss")
+        fit, flops = fit_parametric(self.rows, outliers=self.record["outliers"]), expected.flops
+        forecasts = {flops: (expected.loss, expected.low, expected.high)}
+        panel = loss_panel(self.rows, fit, [flops], forecasts=forecasts, measured={"measured": (flops, measured)})
+        return picture([[panel]], "Forecast and measured loss")
 
 
 def read_law(folder: Path) -> Law:

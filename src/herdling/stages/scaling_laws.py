@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any
@@ -188,7 +188,7 @@ class ScalingLaws:
         write_json_atomic(run.folder / "fit.json", found)
         forecasts = {flops_name(flops): forecast(rows, flops, vocab_size, self.sequence_length, self.outliers) for flops in targets}
         write_json_atomic(run.folder / "forecast.json", forecasts)
-        _draw(run, rows, asked, self.outliers)
+        _draw(run, rows, asked, self.outliers, list(forecasts.values()))
         held = found["held_out"].get("mean_relative_error")
         return {
             "alpha": round(line.alpha, 4),
@@ -235,7 +235,7 @@ def _fitted(rows: LossRows, flops: Sequence[float], outliers: str) -> dict[str, 
         return forecast_sweep(rows, flops, outliers=outliers)
 
 
-def _draw(run: StageRun, rows: LossRows, flops: Sequence[float], outliers: str) -> None:
+def _draw(run: StageRun, rows: LossRows, flops: Sequence[float], outliers: str, forecasts: Sequence[Mapping[str, Any]]) -> None:
     from herdling.plan.sweep import fits_of
     from herdling.report.fit_picture import isoflop_panel, loss_panel, tokens_panel
     from herdling.report.panels import picture
@@ -243,7 +243,8 @@ def _draw(run: StageRun, rows: LossRows, flops: Sequence[float], outliers: str) 
     line, fit = fits_of(rows, outliers=outliers)
     assert line is not None  # a sweep whose parabolas do not stand was refused before
     write_text_atomic(run.folder / "isoflop.svg", picture([[isoflop_panel(rows, line)]], f"Losses of {run.name} by budget"))
-    panels = [[tokens_panel(line, fit, flops)], *([[loss_panel(rows, fit, flops)]] if fit else [])]
+    expected = {6.0 * row["parameters"] * row["tokens"]: (row["loss"], row["low"], row["high"]) for row in forecasts if "loss" in row}
+    panels = [[tokens_panel(line, fit, flops)], *([[loss_panel(rows, fit, flops, forecasts=expected)]] if fit else [])]
     write_text_atomic(run.folder / "law.svg", picture(panels, f"Scaling law of {run.name}"))
 
 
