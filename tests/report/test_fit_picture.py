@@ -7,10 +7,12 @@ from xml.etree import ElementTree
 
 import pytest
 
+from herdling.plan.data_mix import fit_mixes, forecast_mixes
 from herdling.plan.isoflop import fit_isoflop
 from herdling.plan.parametric import fit_parametric
-from herdling.report.fit_picture import isoflop_panel, loss_panel, sweep_picture, tokens_panel
+from herdling.report.fit_picture import isoflop_panel, loss_panel, mixes_picture, sweep_picture, tokens_panel
 from herdling.report.panels import Marks, Panel, picture
+from tests.plan.made_mixes import made_mixes
 from tests.plan.made_sweep import TRUTH, made_sweep
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -63,6 +65,17 @@ def test_a_forecast_is_drawn_with_the_interval_that_is_printed_and_without_the_n
     (drawn,) = [marks for marks in panel.marks if marks.whiskers]
     assert (drawn.dots, drawn.whiskers) == ([(1e22, 2.4)], [(1e22, 2.2, 2.9)])
     assert any(marks.band for marks in loss_panel(rows, fit, [1e22]).marks)
+
+
+def test_forecasts_of_mixes_stand_side_by_side_the_best_at_the_compute_that_was_asked_for() -> None:
+    fit = fit_mixes(made_mixes(noise=1e-3))
+    found = forecast_mixes(fit, 1e20, 20.0, num_worlds=20)
+    drawn = mixes_picture(fit, found, 1e20, 20.0)
+    places = [float(ring.attrib["cx"]) for ring in elements(drawn, "circle", "ring")]
+    best, second, third = places[:3]
+    assert third + 3 < second < best - 3
+    curve_end = float(elements(drawn, "polyline", "line colour-0")[0].attrib["points"].split()[-1].split(",")[0])
+    assert best == pytest.approx(curve_end, abs=0.2)
 
 
 def label_boxes(drawn: str) -> list[tuple[float, float, str]]:

@@ -14,7 +14,7 @@ from herdling.report.tables import Table
 
 NOTE = (
     "The best first. Loss: nats a token, the mean over the held-out sources by their importance, with its 90 % interval. Behind: how much more than the best,"
-    " and of that the interval too, which is narrower, as mixes rise and fall together. Chance: to be the best, of worlds that the small runs allow."
+    " with the interval of that difference. Chance: to be the best, of worlds that the small runs allow."
 )
 
 
@@ -23,7 +23,7 @@ def mix_section(stage: StageCard) -> StageSection:
     found = stage.mixes
     weights = stage.settings.get("mixes", {})
     tables = [_forecast_table(found), _sources_table(found), *([_weights_table(weights)] if weights else [])]
-    chart = drawn_chart(stage, "mixes", "Loss of each source over compute", "filled dots are small runs; hollow ones forecasts with their 90 % intervals")
+    chart = drawn_chart(stage, "mixes", "Loss of each source over compute", "dots are small runs; rings are forecasts with their 90 % intervals, side by side")
     return StageSection(stage=stage.name, notes=tuple(_notes(found)), tables=tuple(tables), charts=(chart,), warnings=tuple(_warnings(found)))
 
 

@@ -19,6 +19,8 @@ from herdling.report.panels import Marks, Panel, geometric, picture
 
 NUM_STEPS = 40
 NUM_BOOTSTRAPS = 200
+BESIDE = 0.035
+"""From the forecast of a mix to the left, where the next one stands, as a share of the axis: at one compute all would lie on each other."""
 
 
 def sweep_picture(rows: LossRows, line: TokenLaw | None, fit: ParametricFit | None, flops: Sequence[float]) -> str:
@@ -99,7 +101,10 @@ def _law_band(rows: LossRows, fit: ParametricFit, across: Sequence[float]) -> Ma
 
 
 def mixes_picture(fit: MixFit, found: Sequence[MixForecast], flops: float, tokens_per_parameter: float) -> str:
-    """Draw for each held-out source the losses of every mix over compute, its law at this ratio of tokens to parameters, and the forecast with its interval."""
+    """Draw for each held-out source the losses of every mix over compute, its law at this ratio of tokens to parameters, and the forecast with its interval.
+
+    The forecast of the best stands at `flops`, the others a little to the left of it, side by side.
+    """
     panels = [_mix_panel(fit, found, source, flops, tokens_per_parameter, is_first=source == next(iter(fit.laws))) for source in fit.laws]
     return picture([[panel] for panel in panels], f"Data mixes of {fit.rows.name}")
 
@@ -115,7 +120,8 @@ def _mix_panel(fit: MixFit, found: Sequence[MixForecast], source: str, flops: fl
         curve = [(x, float(y)) for x, y in zip(across, losses[:, fit.mixes.index(forecast.mix)], strict=True)]
         ends = forecast.intervals[source]
         marks.append(Marks(curve=curve, dots=dots, colour=colour, label=forecast.mix))
-        marks.append(Marks(dots=[(flops, forecast.losses[source])], whiskers=[(flops, ends.low, ends.high)], colour=colour, hollow=True))
+        x = flops / (across[-1] / across[0]) ** (BESIDE * colour)
+        marks.append(Marks(dots=[(x, forecast.losses[source])], whiskers=[(x, ends.low, ends.high)], colour=colour, hollow=True))
     title = "Loss over compute" if len(fit.laws) == 1 else f"Loss of {source}"
     x_unit = f"training FLOPs; lines: {tokens_per_parameter:.3g} tokens per parameter"
     return Panel(title=title, x_unit=x_unit if is_first else "training FLOPs", y_unit="loss", marks=marks, log_x=True)
