@@ -79,8 +79,6 @@ class Pretrain:
     def run(self, run: StageRun) -> None:
         """Lay out the run, train, save."""
         from herdling.checkpoint.huggingface import save_model
-        from herdling.data.mixture import Mixture, plan_mixture
-        from herdling.data.packing import TokenRows
         from herdling.data.token_shards import has_tokens, open_shards
         from herdling.model.transformer import Llama
         from herdling.tokenizer import load_tokenizer
@@ -101,14 +99,7 @@ class Pretrain:
         num_tokens = parse_count(self.num_tokens or size.num_tokens, where=f"{where}.num_tokens")
         schedule = plan_schedule(self.schedule, num_tokens=num_tokens, batch=self.batch or size.batch, sequence_length=self.sequence_length, where=where)
         check_context(size.config, max(phase.sequence_length for phase in schedule.phases), where)
-        held = {name: shards.num_tokens for name, shards in train.items()}
-        plans = plan_mixture(held, sources, total_tokens=schedule.num_tokens, max_epochs=self.max_epochs, where=f"{where}.{'mix' if self.mix else 'sources'}")
-        if self.mix and (short := [plan.source for plan in plans if plan.capped]):
-            run.progress.note(f"less of {', '.join(short)} than the mix asks for: max_epochs = {self.max_epochs:g} allows no more")
-
-        def rows(length: int) -> TokenRows:
-            mixture = Mixture(plans, num_rows=-(-schedule.num_tokens // length), seed=seed)
-            return TokenRows(train, mixture, sequence_length=length, seed=seed)
+        rows = self._rows(run, train, sources, schedule.num_tokens, seed)
 
         device = settle_device(self.loop, run.folder)
         model = Llama(size.config)
@@ -135,6 +126,23 @@ class Pretrain:
         if wrong := [name for name, is_wrong in asked.items() if is_wrong]:
             raise SettingsError(f"{where}.{wrong[0]}: differs from what {self.scaling_law} was made with, so its forecast would be of another model")
         return law
+
+    def _rows(self, run: StageRun, train: Mapping[str, TokenShards], sources: Mapping[str, float], num_tokens: int, seed: int) -> Callable[[int], TokenRows]:
+        """Return what lays out this many tokens in rows of a length, drawn from the sources by their weights."""
+        from herdling.data.mixture import Mixture, plan_mixture
+        from herdling.data.packing import TokenRows
+
+        where = f"stages.{run.name}.{'mix' if self.mix else 'sources'}"
+        held = {name: shards.num_tokens for name, shards in train.items()}
+        plans = plan_mixture(held, sources, total_tokens=num_tokens, max_epochs=self.max_epochs, where=where)
+        if self.mix and (short := [plan.source for plan in plans if plan.capped]):
+            run.progress.note(f"less of {', '.join(short)} than the mix asks for: max_epochs = {self.max_epochs:g} allows no more")
+
+        def rows(length: int) -> TokenRows:
+            mixture = Mixture(plans, num_rows=-(-num_tokens // length), seed=seed)
+            return TokenRows(train, mixture, sequence_length=length, seed=seed)
+
+        return rows
 
     def _train(
         self, run: StageRun, model: Llama, rows: Callable[[int], TokenRows], schedule: Schedule, lr: float, device: Device, held_out: Mapping[str, TokenShards]
