@@ -151,3 +151,27 @@ def test_a_wish_to_stop_is_met(tmp_path: Path) -> None:
     stage = decode(PrepareData, {"sources": {"a": str(write_texts(tmp_path / "a.jsonl", 20))}}, "")
     with pytest.raises(Stopped):
         stage.run(StageRun(name="prepare_data", folder=tmp_path, seed=1, stop_requested=lambda: True))
+
+
+def test_with_one_copy_a_line_no_long_line_stands_twice_anywhere_and_what_is_taken_out_is_counted(tmp_path: Path) -> None:
+    licence = "Licensed to whom it may concern"
+    rows = [{"text": f"{licence}\n    a line of its own, number {index}\nelse:\n    {licence}"} for index in range(200)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*rows, {"text": licence}]))
+    ledger = prepare(tmp_path / "out", sources={"a": str(tmp_path / "a.jsonl")}, max_line_copies=1)
+    kept = [text.split("\n") for name in ("a.train", "a.validation") for text in texts(tmp_path / "out", name)]
+    long = [line.strip() for lines in kept for line in lines if len(line.strip()) >= 12]
+    assert len(long) == len(set(long)) == 201
+    assert sum(line == "else:" for lines in kept for line in lines) == 200
+    assert ledger["dropped"] == {"only repeated lines": {"count": 1, "examples": ["a.jsonl:200"]}}
+    before, after = sum(len(row["text"]) for row in rows) + len(licence), sum(len("\n".join(lines)) for lines in kept)
+    assert ledger["counts"]["characters of repeated lines"] == before - after
+
+
+def test_lines_are_left_out_only_from_the_copy_on_that_is_too_many_and_sides_stay_as_they_were(tmp_path: Path) -> None:
+    rows = [{"text": f"the same first line\nsomething else, {index}"} for index in range(100)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    prepare(tmp_path / "all", sources={"a": str(tmp_path / "a.jsonl")})
+    prepare(tmp_path / "six", sources={"a": str(tmp_path / "a.jsonl")}, max_line_copies=6)
+    for side in ("a.train", "a.validation"):
+        assert [text.split("\n")[-1] for text in texts(tmp_path / "all", side)] == [text.split("\n")[-1] for text in texts(tmp_path / "six", side)]
+    assert sum("the same" in text for side in ("a.train", "a.validation") for text in texts(tmp_path / "six", side)) == 6
