@@ -82,6 +82,7 @@ def sweep(path: Path, num_worlds: int) -> dict[str, Any]:
         "parametric": fit.law.as_dict() | {"tokens_at_3.8e25": fit.law.allocate(LLAMA_3_FLOPS).tokens},
         "held_out_largest": {name: score_largest_budgets(rows, large_runs=power).mean_relative_error for name, power in COUNTING.items()},
         "held_out_largest_two": {name: score_largest_budgets(rows, num_budgets=2, large_runs=power).mean_relative_error for name, power in COUNTING.items()},
+        "held_out_by_curve": {f"largest {number}": score_largest_budgets(rows, num_budgets=number).by_curve for number in (1, 2, 3)},
         "coverage_of_line": coverage_of_line(rows, [LLAMA_3_FLOPS]),
         "coverage_of_law": coverage_of_law(rows, fit, [LLAMA_3_FLOPS], num_worlds=num_worlds),
     }

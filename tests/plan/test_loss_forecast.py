@@ -6,7 +6,8 @@ import pytest
 from herdling.base.errors import DataError
 from herdling.plan.compute_optimal import by_exact_flops, optimal_point
 from herdling.plan.isoflop import fit_isoflop
-from herdling.plan.loss_forecast import forecast_loss, valley_loss
+from herdling.plan.loss_forecast import forecast_loss
+from herdling.plan.lowest_curve import lowest_curve
 from herdling.plan.measurements import LossRows
 from herdling.plan.scaling_law import ParametricLaw
 
@@ -32,15 +33,15 @@ def test_runs_that_follow_a_law_forecast_it_exactly():
 
 def test_the_curve_of_lowest_losses_says_about_the_same():
     best = LAW.allocate(1.92e14)
-    assert valley_loss(sweep(), 1.92e14) == pytest.approx(best.loss, rel=0.01)
-    assert valley_loss(sweep(num_budgets=3), 1.92e14) is None
+    assert lowest_curve(sweep()).loss(1.92e14) == pytest.approx(best.loss, rel=0.01)
+    assert lowest_curve(sweep(num_budgets=3)) is None
 
 
 def test_a_size_beside_the_optimum_is_forecast_as_far_above_the_curve_as_the_law_says():
     for size in (2e5, 5e6):
         found = forecast_loss(sweep(), size, 1.92e14 / 6 / size)
         assert found.loss == pytest.approx(float(LAW.loss(size, 1.92e14 / 6 / size)), rel=0.005)
-        assert found.loss > 1.02 * valley_loss(sweep(), 1.92e14)
+        assert found.loss > 1.02 * lowest_curve(sweep()).loss(1.92e14)
 
 
 def test_with_too_few_budgets_for_a_curve_the_law_stands_in():
@@ -50,16 +51,16 @@ def test_with_too_few_budgets_for_a_curve_the_law_stands_in():
 
 
 @pytest.mark.slow
-def test_the_interval_holds_nine_truths_of_ten_or_more():
+def test_the_interval_holds_nine_truths_of_ten_or_a_few_more():
     held = 0
     generator = np.random.default_rng(0)
-    for seed in range(20):
+    for seed in range(100):
         size = np.sqrt(1.92e14 / 120)
         truth = float(LAW.loss(size, 1.92e14 / 6 / size)) * np.exp(generator.normal(0, 0.004))
         found = forecast_loss(sweep(0.004, seed), size, 1.92e14 / 6 / size)
         held += found.low <= truth <= found.high
-        assert found.high / found.low < 1.25  # half of it is the luck of lowest points
-    assert held >= 18
+        assert found.high / found.low < 1.25
+    assert 88 <= held <= 98
 
 
 def test_an_interval_is_neither_nothing_nor_everything():

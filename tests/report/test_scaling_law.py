@@ -15,7 +15,7 @@ FORECAST = {
     "loss": 2.5,
     "low": 2.4,
     "high": 2.6,
-    "valleys": 2.55,
+    "law": 2.55,
     "by_exact_flops": {"parameters": 9e5, "tokens": 3.3e7},
 }
 LAW = {"convention": "N counts all weights", "largest_exact_ratio": 1.27, "left_out": [{"name": "1e12-60K", "reason": "diverged: <b>"}]}

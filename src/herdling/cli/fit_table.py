@@ -42,11 +42,13 @@ def print_sweep(found: dict[str, Any]) -> None:
             f"{len(found['repeated_lines'])} rows repeat earlier ones to the last digit (lines {shown}): copies make intervals too narrow; delete them"
         )
     held = found["held_out"]
-    console.print(
-        f"the largest budget left out: {held['num_rows']} losses predicted with a mean error of {held['mean_relative_error']:.2%}"
-        if "num_rows" in held
-        else f"not scored on a left-out budget: {held['not_scored']}"
-    )
+    if "num_rows" in held:
+        beside = f", {held['by_curve']:.2%} by the curve through the lowest points" if held["by_curve"] is not None else ""
+        console.print(
+            f"the largest budget left out: {held['num_rows']} losses predicted with a mean error of {held['mean_relative_error']:.2%} by the law{beside}"
+        )
+    else:
+        console.print(f"not scored on a left-out budget: {held['not_scored']}")
 
 
 def _print_law(console: Console, found: dict[str, Any]) -> None:
@@ -61,7 +63,7 @@ def _optima(name: str, exponent: str, fit: dict[str, Any]) -> Table:
     words = {"isoflop": "Parabola per budget", "envelope": "Envelope of training curves", "parametric": "Parametric law"}
     title = f"{words[name]}: " + (f"tokens = {fit['A']:.4g} C^{fit['alpha']:.4f}" if "budgets" in fit else f"parameters ~ C^{fit[exponent]:.4f}")
     table = Table(title=title, title_justify="left")
-    for column in ("FLOPs", "tokens", "90 %", "parameters", "tokens per parameter"):
+    for column in ("FLOPs", "tokens", "90 %", "parameters", "tokens per parameter", *(["loss"] if "loss_at" in fit else [])):
         table.add_column(column, justify="right")
     intervals = fit.get("intervals") or {}
     tokens_at = (intervals if "tokens_at" in intervals else intervals.get("bootstrap") or intervals.get("jackknife") or {}).get("tokens_at", {})
@@ -69,7 +71,8 @@ def _optima(name: str, exponent: str, fit: dict[str, Any]) -> Table:
         size = fit["parameters_at"][budget]
         ends = tokens_at.get(budget)
         shown = f"{format_count(ends[0])} to {format_count(ends[1])}" if ends else "not known"
-        table.add_row(budget, format_count(tokens), shown, format_count(size), f"{tokens / size:.3g}")
+        loss = [f"{fit['loss_at'][budget]:.4f}"] if "loss_at" in fit else []
+        table.add_row(budget, format_count(tokens), shown, format_count(size), f"{tokens / size:.3g}", *loss)
     return table
 
 

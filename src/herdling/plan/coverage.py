@@ -14,6 +14,7 @@ import numpy as np
 
 from herdling.base.errors import DataError
 from herdling.plan.isoflop import budgets, fit_isoflop
+from herdling.plan.lowest_curve import lowest_curve
 from herdling.plan.measurements import LossRows
 from herdling.plan.parametric import ParametricFit, fit_parametric
 from herdling.plan.resampling import Interval, kept_rows, line_intervals, parametric_intervals, quantities, tokens_key
@@ -21,11 +22,13 @@ from herdling.plan.resampling import Interval, kept_rows, line_intervals, parame
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldOut:
-    """What a law fitted on smaller budgets says of the largest: mean |relative error| of the loss over the rows left out."""
+    """What a law fitted on smaller budgets says of the largest: mean |relative error| of the loss over the rows left out, and that of the curve through the
+    lowest points of the smaller budgets (`lowest_curve.py`), where there are enough of them."""
 
     num_rows: int
     from_flops: float
     mean_relative_error: float
+    by_curve: float | None = None
 
 
 def score_largest_budgets(rows: LossRows, *, num_budgets: int = 1, outliers: str = "keep", large_runs: float = 0.0) -> HeldOut:
@@ -43,10 +46,13 @@ def score_largest_budgets(rows: LossRows, *, num_budgets: int = 1, outliers: str
 def score_above(rows: LossRows, flops: float, *, outliers: str = "keep", large_runs: float = 0.0) -> HeldOut:
     """Fit the rows below `flops`, predict the loss of the others."""
     above = rows.flops >= flops
-    fit = fit_parametric(rows.take(np.flatnonzero(~above)), outliers=outliers, large_runs=large_runs)
-    held = rows.take(np.flatnonzero(above))
+    below, held = rows.take(np.flatnonzero(~above)), rows.take(np.flatnonzero(above))
+    fit = fit_parametric(below, outliers=outliers, large_runs=large_runs)
     error = np.abs(fit.law.loss(held.parameters, held.tokens) / held.loss - 1).mean()
-    return HeldOut(num_rows=len(held.loss), from_flops=flops, mean_relative_error=float(error))
+    curve = lowest_curve(kept_rows(below, fit))
+    said = [curve.loss_of(fit.law, size, tokens) for size, tokens in zip(held.parameters, held.tokens, strict=True)] if curve else None
+    by_curve = float(np.abs(said / held.loss - 1).mean()) if said else None
+    return HeldOut(num_rows=len(held.loss), from_flops=flops, mean_relative_error=float(error), by_curve=by_curve)
 
 
 def coverage_of_line(rows: LossRows, flops: Sequence[float], *, num_worlds: int = 400, seed: int = 0) -> dict[str, float]:

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from herdling.base.errors import DataError
-from herdling.plan.isoflop import Valley, budgets, fit_isoflop
+from herdling.plan.isoflop import budgets
+from herdling.plan.lowest_curve import MIN_VALLEYS, LowestCurve, curve_through, lowest_curve, valleys_of
 from herdling.plan.measurements import LossRows
 from herdling.plan.parametric import ParametricFit, fit_laws, fit_parametric, law_of, told_apart
 from herdling.plan.resampling import kept_rows, student_90
@@ -26,9 +27,6 @@ from herdling.plan.scaling_law import Array, ParametricLaw
 
 NUM_CONSTANTS = 5
 NUM_DRAWS = 200
-MIN_VALLEYS = 4
-"""Budgets that a curve of the lowest losses is drawn through."""
-_GAMMAS = np.linspace(0.02, 0.6, 117)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,8 +60,9 @@ def forecast_loss(rows: LossRows, parameters: float, tokens: float, *, outliers:
     kept = kept_rows(rows, fit)
     flops = 6 * parameters * tokens
     law = float(fit.law.loss(parameters, tokens))
-    curve = _curve(_valleys(kept), fit.law, parameters, tokens, MIN_VALLEYS)
-    loss = law if curve is None else curve
+    lowest = lowest_curve(kept)
+    curve = lowest.loss_of(fit.law, parameters, tokens) if lowest else None
+    loss = _said(lowest, fit.law, parameters, tokens)
     sigma, luck = _scatter(kept, fit), _luck(kept, fit)
     doubt = _doubt_of_law(kept, fit, parameters, tokens, seed) if curve is None else _doubt_of_curve(kept, flops, sigma, seed)
     half = max(float(np.hypot(doubt, luck)), _missed_before(kept, flops))
@@ -80,62 +79,22 @@ def forecast_loss(rows: LossRows, parameters: float, tokens: float, *, outliers:
     )
 
 
+def _said(curve: LowestCurve | None, law: ParametricLaw, parameters: float, tokens: float) -> float:
+    return curve.loss_of(law, parameters, tokens) if curve else float(law.loss(parameters, tokens))
+
+
 def straight_loss(rows: LossRows, flops: float, *, within: float) -> float | None:
     """Return the loss at a budget by a straight line in log compute through the lowest losses: no floor in sight yet (Llama 3, section 3.2.1, figure 4).
 
     None where the line misses one of them by more than `within`, in log loss: then the floor is in sight.
     """
-    valleys = _valleys(rows)
+    valleys = valleys_of(rows)
     if len(valleys) < MIN_VALLEYS:
         return None
     compute, loss = np.log([valley.flops for valley in valleys]), np.array([valley.loss for valley in valleys])
     slope, level = np.polyfit(compute, loss, 1)
     said = float(level + slope * np.log(flops))
     return said if said > 0 and np.abs(np.log((level + slope * compute) / loss)).max() <= within else None
-
-
-def valley_loss(rows: LossRows, flops: float) -> float | None:
-    """Return the loss at a budget by L = E + k C^-gamma through the lowest losses of the budgets; None where they cannot tell (fewer than four)."""
-    valleys = _valleys(rows)
-    if len(valleys) < MIN_VALLEYS:
-        return None
-    return float(_curves(*_points(valleys), flops)[0])
-
-
-def _valleys(rows: LossRows) -> tuple[Valley, ...]:
-    try:
-        return fit_isoflop(rows).valleys
-    except DataError:
-        return ()
-
-
-def _points(valleys: tuple[Valley, ...]) -> tuple[Array, Array]:
-    """Return compute and loss `[1, B]` of the lowest points."""
-    return np.array([valley.flops for valley in valleys]), np.array([[valley.loss for valley in valleys]])
-
-
-def _curve(valleys: tuple[Valley, ...], law: ParametricLaw, parameters: float, tokens: float, least: int) -> float | None:
-    """Return the loss by the curve through the lowest points, raised by as much as the law says that this size and its tokens lie above the optimum."""
-    if len(valleys) < least:
-        return None
-    flops = 6 * parameters * tokens
-    above = float(law.loss(parameters, tokens)) / law.allocate(flops).loss
-    return above * float(_curves(*_points(valleys), flops)[0])
-
-
-def _curves(compute: Array, losses: Array, flops: float) -> Array:
-    """Return at `flops` the curves E + k C^-gamma, E not below 0, that fit each row of losses `[n, B]` best (least squares over a grid of gamma), `[n]`."""
-    scale = float(np.exp(np.log(compute).mean()))
-    errors, said = [], []
-    for gamma in _GAMMAS:
-        fall, ahead = (compute / scale) ** -gamma, (flops / scale) ** -gamma
-        factor = ((fall - fall.mean()) @ (losses - losses.mean(axis=1, keepdims=True)).T) / ((fall - fall.mean()) ** 2).sum()
-        floor = losses.mean(axis=1) - factor * fall.mean()
-        factor = np.where(floor < 0, losses @ fall / (fall @ fall), factor)
-        floor = np.maximum(floor, 0.0)
-        errors.append(((floor[:, None] + factor[:, None] * fall - losses) ** 2).sum(axis=1))
-        said.append(floor + factor * ahead)
-    return np.asarray(np.take_along_axis(np.array(said), np.argmin(errors, axis=0)[None], axis=0)[0])
 
 
 def _scatter(rows: LossRows, fit: ParametricFit) -> float:
@@ -151,11 +110,11 @@ def _luck(rows: LossRows, fit: ParametricFit) -> float:
 
 def _doubt_of_curve(rows: LossRows, flops: float, sigma: float, seed: int) -> float:
     """Return half the width, in log loss, of curves through lowest points that are moved by the error of a parabola's lowest point."""
-    valleys = _valleys(rows)
-    compute, lowest = _points(valleys)
+    valleys = valleys_of(rows)
+    lowest = np.array([valley.loss for valley in valleys])
     errors = [sigma * np.sqrt(_leverage(np.log(rows.tokens[group]), np.log(valley.tokens))) for group, valley in zip(budgets(rows), valleys, strict=True)]
     moved = lowest * np.exp(np.random.default_rng(seed).normal(size=(NUM_DRAWS, len(valleys))) * errors)
-    said = np.log(_curves(compute, moved, flops) / _curves(compute, lowest, flops))
+    said = np.log(curve_through(valleys, moved).loss(flops) / curve_through(valleys).loss(flops))
     return student_90(max(1, len(rows.loss) - NUM_CONSTANTS)) * float(np.sqrt((said**2).mean()))
 
 
@@ -191,8 +150,8 @@ def _missed_before(rows: LossRows, flops: float) -> float:
             law = fit_parametric(below).law
         except DataError:
             continue
-        valleys = _valleys(below)
-        said = [_curve(valleys, law, rows.parameters[row], rows.tokens[row], 3) or float(law.loss(rows.parameters[row], rows.tokens[row])) for row in group]
+        curve = lowest_curve(below, least=3)
+        said = [_said(curve, law, rows.parameters[row], rows.tokens[row]) for row in group]
         miss = float(np.log(rows.loss[group] / said).mean())
         walked.append(miss / np.sqrt(np.log(rows.flops[group].mean() / below.flops.max())))
     further = np.log(flops / rows.flops.max())

@@ -11,9 +11,10 @@ import numpy as np
 
 from herdling.plan.data_mix import MixFit, MixForecast
 from herdling.plan.isoflop import TokenLaw, budgets, parabola
+from herdling.plan.lowest_curve import lowest_curve
 from herdling.plan.measurements import LossRows
 from herdling.plan.parametric import ParametricFit
-from herdling.plan.resampling import flops_name, line_intervals, loss_key, parametric_intervals, tokens_key
+from herdling.plan.resampling import flops_name, kept_rows, line_intervals, loss_key, parametric_intervals, tokens_key
 from herdling.plan.scaling_law import FLOPS_PER_PARAMETER_AND_TOKEN
 from herdling.report.panels import Marks, Panel, geometric, picture
 
@@ -73,7 +74,7 @@ def loss_panel(
     forecasts: Mapping[float, tuple[float, float, float]] | None = None,
     measured: Mapping[str, tuple[float, float]] | None = None,
 ) -> Panel:
-    """Draw the least loss that the law expects of each compute over the measured ones, out to the largest of `flops`, with how sure it is there.
+    """Draw the least loss that the law and the curve through the lowest points expect of each compute over the measured ones, out to the largest of `flops`.
 
     `forecasts` of trainings (FLOPs -> loss, low, high) stand with their own 90 % intervals. Without them the law's 90 % band is drawn: it is narrower, for it
     holds neither one run's luck nor another form of the law. `measured` names larger runs: (FLOPs, loss).
@@ -88,10 +89,17 @@ def loss_panel(
         *([] if forecasts else [_law_band(rows, fit, across)]),
         Marks(dots=[(float(x), float(y)) for x, y in zip(rows.flops, rows.loss, strict=True)], colour=2, label="runs"),
         Marks(curve=[(x, fit.law.allocate(x).loss) for x in across], colour=1, label="least loss by the law"),
+        Marks(curve=_lowest_curve(rows, fit, across), colour=0, dashed=True, label="through the lowest points"),
         *expected,
     ]
     marks += [Marks(dots=[spot], colour=3 + number, label=name) for number, (name, spot) in enumerate((measured or {}).items())]
     return Panel(title="Loss over compute", x_unit="training FLOPs", y_unit="loss", marks=marks, log_x=True)
+
+
+def _lowest_curve(rows: LossRows, fit: ParametricFit, across: Sequence[float]) -> list[tuple[float, float]]:
+    """Return the curve E + k C^-gamma through the lowest losses of the budgets; empty where they are too few."""
+    curve = lowest_curve(kept_rows(rows, fit))
+    return [(x, float(curve.loss(x))) for x in across] if curve else []
 
 
 def _law_band(rows: LossRows, fit: ParametricFit, across: Sequence[float]) -> Marks:

@@ -14,9 +14,9 @@ from herdling.report.tables import Table
 
 METHODS = (("isoflop", "parabolas (Llama 3)"), ("envelope", "envelope of sizes"), ("parametric", "parametric law"))
 FORECAST_NOTE = (
-    "The size is where the parabolas' power law puts the optimum, as the nearest shape of the family; the loss, in nats a token of held-out rows, is the"
-    " parametric law's there, with its 90 % interval. Lowest losses: what a curve through the lowest point of each budget says instead. Exact FLOPs: what the"
-    " law would choose if every product were paid, attention too, and not 6ND."
+    "The size is where the parabolas' power law puts the optimum, as the nearest shape of the family; the loss, in nats a token of held-out rows, is that of a"
+    " curve through the lowest point of each budget, with its 90 % interval. The law: what the parametric law says instead. Exact FLOPs: what the law would"
+    " choose if every product were paid, attention too, and not 6ND."
 )
 
 
@@ -47,10 +47,10 @@ def _forecast_table(forecast: Row) -> Table:
     for flops, row in forecast.items():
         exact = row.get("by_exact_flops")
         expected = [f"{row['loss']:.3f}", f"{row['low']:.3f} to {row['high']:.3f}"] if "loss" in row else ["not known", ""]
-        valleys = f"{row['valleys']:.3f}" if row.get("valleys") else "-"
+        law = f"{row['law']:.3f}" if "law" in row else "-"
         beside = f"{format_count(exact['parameters'])} on {format_count(exact['tokens'])}" if exact else "-"
-        rows.append([flops, format_count(row["parameters"]), format_count(row["tokens"]), *expected, valleys, beside])
-    columns = ["FLOPs", "parameters", "tokens", "loss", "90 %", "by lowest losses", "by exact FLOPs"]
+        rows.append([flops, format_count(row["parameters"]), format_count(row["tokens"]), *expected, law, beside])
+    columns = ["FLOPs", "parameters", "tokens", "loss", "90 %", "by the law", "by exact FLOPs"]
     return Table(title="Forecast", columns=columns, rows=rows, note=FORECAST_NOTE)
 
 
@@ -98,7 +98,9 @@ def _notes(summary: Row, law: Row, fit: Row) -> Sequence[str]:
         )
     held = fit["held_out"]
     if "mean_relative_error" in held:
-        notes.append(f"With the largest budget left out, its {held['num_rows']} losses are predicted with a mean error of {held['mean_relative_error']:.2%}.")
+        beside = f", {held['by_curve']:.2%} by the curve through the lowest points" if held.get("by_curve") is not None else ""
+        error = f"{held['mean_relative_error']:.2%} by the law{beside}"
+        notes.append(f"With the largest budget left out, its {held['num_rows']} losses are predicted with a mean error of {error}.")
     else:
         notes.append(f"Not scored on a left-out budget: {held['not_scored']}")
     return notes
