@@ -22,13 +22,13 @@ def elements(drawn: str, tag: str, style: str = "") -> list[ElementTree.Element]
     return [element for element in ElementTree.fromstring(drawn).iter(f"{SVG}{tag}") if style in (element.get("class") or "")]
 
 
-def test_a_sweep_has_every_run_twice_a_parabola_a_budget_and_three_forecasts() -> None:
+def test_a_sweep_has_every_run_twice_a_parabola_a_budget_and_forecasts_of_tokens_and_of_loss_by_law_and_by_curve() -> None:
     rows = made_sweep(noise=1e-3)
     line = fit_isoflop(rows)
     drawn = sweep_picture(rows, line, fit_parametric(rows), [1e24])
     assert len(elements(drawn, "g")) == 3
     assert len(elements(drawn, "circle", "dot")) == 2 * len(rows.loss) + len(line.valleys)
-    assert len(elements(drawn, "circle", "ring")) == len(line.valleys) + 2
+    assert len(elements(drawn, "circle", "ring")) == len(line.valleys) + 3
     assert len(elements(drawn, "polygon", "band")) == 2
     texts = {element.text for element in elements(drawn, "text")}
     assert {"Loss at each budget of FLOPs", "1e18", "forecast", f"parametric law: C^{1 - TRUTH.parameter_exponent:.3f}"} <= texts

@@ -84,7 +84,8 @@ def loss_panel(
         dots, whiskers = [(x, loss) for x, (loss, _, _) in forecasts.items()], [(x, low, high) for x, (_, low, high) in forecasts.items()]
         expected = [Marks(dots=dots, whiskers=whiskers, colour=0, hollow=True, label="forecast, 90 %")]
     else:
-        expected = [Marks(dots=[(x, fit.law.allocate(x).loss) for x in flops], colour=0, hollow=True, label="forecast")]
+        expected = [Marks(dots=[(x, fit.law.allocate(x).loss) for x in flops], colour=1, hollow=True, label="forecast")]
+        expected.append(Marks(dots=_lowest_curve(rows, fit, flops), colour=0, hollow=True))
     marks = [
         *([] if forecasts else [_law_band(rows, fit, across)]),
         Marks(dots=[(float(x), float(y)) for x, y in zip(rows.flops, rows.loss, strict=True)], colour=2, label="runs"),
