@@ -63,6 +63,14 @@ def test_the_interval_holds_nine_truths_of_ten_or_a_few_more():
     assert 88 <= held <= 98
 
 
+def test_losses_that_rise_with_compute_have_no_curve():
+    rows = sweep()
+    rising = LossRows(
+        name="made", flops=rows.flops, parameters=rows.parameters, tokens=rows.tokens, loss=rows.loss * rows.flops**0.2, lines=rows.lines, convention="N"
+    )
+    assert lowest_curve(rising) is None
+
+
 def test_an_interval_is_neither_nothing_nor_everything():
     found = forecast_loss(sweep(0.004), 1.26e6, 2.5e7)
     truth = float(LAW.loss(1.26e6, 2.5e7))

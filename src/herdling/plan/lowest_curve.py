@@ -42,9 +42,10 @@ class LowestCurve:
 
 
 def lowest_curve(rows: LossRows, *, least: int = MIN_VALLEYS) -> LowestCurve | None:
-    """Fit the curve to a sweep; None where fewer than `least` budgets have a lowest point."""
+    """Fit the curve to a sweep; None where fewer than `least` budgets have a lowest point, or more compute did not lower it."""
     valleys = valleys_of(rows)
-    return curve_through(valleys) if len(valleys) >= least else None
+    curve = curve_through(valleys) if len(valleys) >= least else None
+    return curve if curve and curve.k > 0 else None
 
 
 def valleys_of(rows: LossRows) -> tuple[Valley, ...]:
