@@ -5,9 +5,9 @@ import pytest
 
 from herdling.base.errors import DataError
 from herdling.plan.compute_optimal import by_exact_flops, optimal_point
-from herdling.plan.isoflop import fit_isoflop
+from herdling.plan.isoflop import Valley, fit_isoflop
 from herdling.plan.loss_forecast import forecast_loss
-from herdling.plan.lowest_curve import lowest_curve
+from herdling.plan.lowest_curve import curve_of, lowest_curve
 from herdling.plan.measurements import LossRows
 from herdling.plan.scaling_law import ParametricLaw
 
@@ -35,6 +35,15 @@ def test_the_curve_of_lowest_losses_says_about_the_same():
     best = LAW.allocate(1.92e14)
     assert lowest_curve(sweep()).loss(1.92e14) == pytest.approx(best.loss, rel=0.01)
     assert lowest_curve(sweep(num_budgets=3)) is None
+
+
+def test_points_of_a_curve_with_a_floor_give_its_constants_back():
+    compute = (1e12, 3e12, 8e12, 2e13)
+    curve = curve_of([Valley(flops=flops, tokens=1e7, loss=0.6 + 900.0 * flops**-0.2, num_points=5, inside=True) for flops in compute])
+    assert (curve.E, curve.gamma) == pytest.approx((0.6, 0.2), rel=1e-6)
+    assert curve.loss(1e16) == pytest.approx(0.6 + 900.0 * 1e16**-0.2)
+    # Losses that fall faster the more is computed would want a floor below 0.
+    assert curve_of([Valley(flops=flops, tokens=1e7, loss=3.0 - flops / 1e13, num_points=5, inside=True) for flops in compute]).E == 0
 
 
 def test_a_size_beside_the_optimum_is_forecast_as_far_above_the_curve_as_the_law_says():

@@ -19,7 +19,7 @@ import numpy as np
 
 from herdling.base.errors import DataError
 from herdling.plan.isoflop import budgets
-from herdling.plan.lowest_curve import MIN_VALLEYS, LowestCurve, curve_through, lowest_curve, valleys_of
+from herdling.plan.lowest_curve import MIN_VALLEYS, LowestCurve, curves_through, lowest_curve, valleys_of
 from herdling.plan.measurements import LossRows
 from herdling.plan.parametric import ParametricFit, fit_laws, fit_parametric, law_of, told_apart
 from herdling.plan.resampling import kept_rows, student_90
@@ -59,14 +59,13 @@ def forecast_loss(rows: LossRows, parameters: float, tokens: float, *, outliers:
     fit = fit_parametric(rows, outliers=outliers)
     kept = kept_rows(rows, fit)
     flops = 6 * parameters * tokens
-    law = float(fit.law.loss(parameters, tokens))
-    lowest = lowest_curve(kept)
-    curve = lowest.loss_of(fit.law, parameters, tokens) if lowest else None
-    loss = _said(lowest, fit.law, parameters, tokens)
-    sigma, luck = _scatter(kept, fit), _luck(kept, fit)
-    doubt = _doubt_of_law(kept, fit, parameters, tokens, seed) if curve is None else _doubt_of_curve(kept, flops, sigma, seed)
+    curve = lowest_curve(kept)
+    law, loss = float(fit.law.loss(parameters, tokens)), _said(curve, fit.law, parameters, tokens)
+    luck = _luck(kept, fit)
+    doubt = _doubt_of_curve(kept, flops, _scatter(kept, fit), seed) if curve else _doubt_of_law(kept, fit, parameters, tokens, seed)
     half = max(float(np.hypot(doubt, luck)), _missed_before(kept, flops))
-    forms = [loss, law, *(said for said in (straight_loss(kept, flops, within=luck),) if said is not None)]
+    straight = straight_loss(kept, flops, within=luck)
+    forms = [loss, law] if straight is None else [loss, law, straight]
     return LossForecast(
         parameters=parameters,
         tokens=tokens,
@@ -74,7 +73,7 @@ def forecast_loss(rows: LossRows, parameters: float, tokens: float, *, outliers:
         low=float(min(loss * np.exp(-half), min(forms) * np.exp(-luck))),
         high=float(max(loss * np.exp(half), max(forms) * np.exp(luck))),
         law=law,
-        curve=curve,
+        curve=loss if curve else None,
         from_flops=float(kept.flops.max()),
     )
 
@@ -114,7 +113,7 @@ def _doubt_of_curve(rows: LossRows, flops: float, sigma: float, seed: int) -> fl
     lowest = np.array([valley.loss for valley in valleys])
     errors = [sigma * np.sqrt(_leverage(np.log(rows.tokens[group]), np.log(valley.tokens))) for group, valley in zip(budgets(rows), valleys, strict=True)]
     moved = lowest * np.exp(np.random.default_rng(seed).normal(size=(NUM_DRAWS, len(valleys))) * errors)
-    said = np.log(curve_through(valleys, moved).loss(flops) / curve_through(valleys).loss(flops))
+    said = np.log(curves_through(valleys, moved).loss(flops) / curves_through(valleys, lowest[None]).loss(flops))
     return student_90(max(1, len(rows.loss) - NUM_CONSTANTS)) * float(np.sqrt((said**2).mean()))
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from herdling.base.errors import DataError
 from herdling.plan.isoflop import Valley, fit_isoflop
 from herdling.plan.measurements import LossRows
-from herdling.plan.scaling_law import Array, ParametricLaw
+from herdling.plan.scaling_law import FLOPS_PER_PARAMETER_AND_TOKEN, Array, ParametricLaw
 
 MIN_VALLEYS = 4
 """Budgets that a curve of three constants is drawn through."""
@@ -37,15 +37,21 @@ class LowestCurve:
 
     def loss_of(self, law: ParametricLaw, parameters: float, tokens: float) -> float:
         """Return the loss of this size on these tokens: the curve at their compute, raised by as much as the law says that they lie above its optimum."""
-        flops = 6 * parameters * tokens
+        flops = FLOPS_PER_PARAMETER_AND_TOKEN * parameters * tokens
         return float(self.loss(flops) * law.loss(parameters, tokens) / law.allocate(flops).loss)
 
 
 def lowest_curve(rows: LossRows, *, least: int = MIN_VALLEYS) -> LowestCurve | None:
     """Fit the curve to a sweep; None where fewer than `least` budgets have a lowest point, or more compute did not lower it."""
-    valleys = valleys_of(rows)
-    curve = curve_through(valleys) if len(valleys) >= least else None
-    return curve if curve and curve.k > 0 else None
+    return curve_of(valleys_of(rows), least=least)
+
+
+def curve_of(valleys: Sequence[Valley], *, least: int = MIN_VALLEYS) -> LowestCurve | None:
+    """Fit the curve to lowest points; None as `lowest_curve` says."""
+    if len(valleys) < least:
+        return None
+    fitted = curves_through(valleys, np.array([[valley.loss for valley in valleys]]))
+    return LowestCurve(E=fitted.E[0], k=fitted.k[0], gamma=fitted.gamma[0], scale=fitted.scale) if fitted.k[0] > 0 else None
 
 
 def valleys_of(rows: LossRows) -> tuple[Valley, ...]:
@@ -56,16 +62,14 @@ def valleys_of(rows: LossRows) -> tuple[Valley, ...]:
         return ()
 
 
-def curve_through(valleys: Sequence[Valley], losses: Array | None = None) -> LowestCurve:
-    """Fit the curve to lowest points by least squares, over a grid of gamma; to each row of `losses` `[n, B]`, if given, in their place."""
+def curves_through(valleys: Sequence[Valley], losses: Array) -> LowestCurve:
+    """Fit a curve to each row of `losses` `[n, B]` at the compute of these lowest points: least squares over a grid of gamma. Its constants are `[n]`."""
     compute = np.array([valley.flops for valley in valleys])
-    wanted = np.array([valley.loss for valley in valleys])[None] if losses is None else losses
     scale = float(np.exp(np.log(compute).mean()))
-    tried = [_at_gamma(compute / scale, wanted, gamma) for gamma in _GAMMAS]
+    tried = [_at_gamma(compute / scale, losses, gamma) for gamma in _GAMMAS]
     best = np.argmin([error for error, _, _ in tried], axis=0)
     floor, factor = (np.take_along_axis(np.array([one[place] for one in tried]), best[None], axis=0)[0] for place in (1, 2))
-    gamma = _GAMMAS[best]
-    return LowestCurve(E=floor, k=factor, gamma=gamma, scale=scale) if losses is not None else LowestCurve(E=floor[0], k=factor[0], gamma=gamma[0], scale=scale)
+    return LowestCurve(E=floor, k=factor, gamma=_GAMMAS[best], scale=scale)
 
 
 def _at_gamma(compute: Array, losses: Array, gamma: float) -> tuple[Array, Array, Array]:

@@ -11,7 +11,7 @@ import numpy as np
 from herdling.base.errors import DataError
 from herdling.plan.coverage import score_above, score_largest_budgets
 from herdling.plan.isoflop import TokenLaw, fit_envelope, fit_isoflop
-from herdling.plan.lowest_curve import MIN_VALLEYS, curve_through
+from herdling.plan.lowest_curve import curve_of
 from herdling.plan.measurements import LossRows
 from herdling.plan.parametric import ParametricFit, fit_parametric
 from herdling.plan.resampling import LEVEL, Interval, flops_name, line_intervals, loss_key, parametric_intervals, tokens_key
@@ -103,8 +103,7 @@ def fits_of(rows: LossRows, *, outliers: str = "keep", large_runs: float = 0.0, 
 def _line(law: TokenLaw, flops: Sequence[float], *, intervals: bool = True) -> dict[str, Any]:
     found = {"alpha": law.alpha, "A": law.A, "tokens_at": {flops_name(budget): law.tokens(budget) for budget in flops}}
     found["parameters_at"] = {flops_name(budget): law.parameters(budget) for budget in flops}
-    if len(law.valleys) >= MIN_VALLEYS and intervals:
-        curve = curve_through(law.valleys)
+    if intervals and (curve := curve_of(law.valleys)):
         found["loss_at"] = {flops_name(budget): float(curve.loss(budget)) for budget in flops}
     sure = intervals and len(law.valleys) > 2
     found["intervals"] = _by_budget(line_intervals(law, flops), flops) if sure else None

@@ -71,8 +71,8 @@ class ScalingLaws:
     max_epochs: Annotated[float, Field(gt=0)] = 4.0
     """No source is repeated more often in any run. A run that reads its text many times lies above the law of fresh text."""
     sequence_length: Annotated[int, Field(ge=2)] = 256
-    """Tokens in a row. Below a million parameters take 32: in longer rows so small a model learns to copy from its context in one leap, at a moment of luck,
-    and the losses of a size scatter by 1.7 % instead of 0.1 (docs/decisions/0073)."""
+    """Tokens in a row. Below a million parameters take 32: in longer rows the loss of so small a model leaps down at a moment of luck, and the losses
+    of a size scatter by 1.7 % instead of 0.1 (docs/decisions/0073)."""
     optimizer: OptimizerConfig = OptimizerConfig()
     """AdamW. `lr` unset: by the size of the model (`plan/sweep_points.py`); a number holds for every size."""
     schedule: ScheduleConfig = ScheduleConfig()
